@@ -1,0 +1,207 @@
+"""Where Kafka is, and how this kit's clients are set up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import javaproperties
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
+
+from orderkit.errors import OrderkitError, UsageError
+
+log = logging.getLogger("orderkit.kafka")
+log.addHandler(logging.NullHandler())  # librdkafka's lines reach whoever asks for them, and nobody else
+
+ORDERS = "orders"
+DEAD_LETTERS = "orders-dlq"
+LOCALHOST = "localhost:9092"
+
+CLIENT_SETTINGS = {"log_level": 3, "socket.timeout.ms": 10_000}
+CONSUMER_SETTINGS = {
+    "enable.auto.commit": False,  # the kit commits offset and average together
+    "auto.offset.reset": "earliest",  # a new group accounts for every order there is
+    "fetch.queue.backoff.ms": 10,  # default 1,000: a fast consumer would idle for most of each second
+    "fetch.wait.max.ms": 100,  # a slow topic answers within a tenth of a second
+    "queued.min.messages": 100_000,  # enough in memory that a whole batch is there at once
+}
+PRODUCER_SETTINGS = {
+    "enable.idempotence": True,  # a resend after a lost answer is written once (KIP-98)
+    "linger.ms": 5,  # short enough for one order every 2 s, long enough to fill batches
+    "message.timeout.ms": 30_000,
+}
+
+
+def _logged(error: object) -> None:
+    log.warning("%s", error)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach a Kafka cluster.
+
+    Args:
+        bootstrap: `host:port`, or several separated by commas.
+        config: further librdkafka properties (TLS, SASL), as `read_properties` gives them.
+    """
+
+    bootstrap: str = LOCALHOST
+    config: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a password
+
+    def consumer(self, group: str, **settings: Any) -> Consumer:
+        """Open a consumer of `group`; `settings` are librdkafka properties with `_` for `.`."""
+        return self._client(Consumer, {**CONSUMER_SETTINGS, "group.id": group}, settings)
+
+    def producer(self, **settings: Any) -> Producer:
+        """Open a producer; `settings` are librdkafka properties with `_` for `.`."""
+        return self._client(Producer, PRODUCER_SETTINGS, settings)
+
+    def admin(self) -> AdminClient:
+        """Open an admin client. Keep it until its futures are done: they die with it."""
+        return self._client(AdminClient, {}, {})
+
+    def _client(self, kind: Any, defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+        named = {name.replace("_", "."): value for name, value in settings.items()}
+        conf = {
+            "bootstrap.servers": self.bootstrap,
+            **CLIENT_SETTINGS,
+            "error_cb": _logged,
+            **defaults,
+            **self.config,
+            **named,
+        }
+        try:
+            return kind(conf, logger=log)
+        except KafkaException as error:
+            raise UsageError(f"Kafka client settings: {error.args[0].str()}. Check --command-config.") from None
+
+    def metadata(self, timeout: float = 8.0) -> ClusterMetadata:
+        """Ask the cluster what it has.
+
+        Args:
+            timeout: seconds to wait for an answer.
+
+        Raises:
+            OrderkitError: nobody answers, with the ways to get a broker.
+        """
+        admin = self.admin()
+        try:
+            return admin.list_topics(timeout=timeout)
+        except KafkaException:
+            raise OrderkitError(
+                f"No Kafka broker answers at {self.bootstrap}. Start one with `orderkit broker` or "
+                "`docker compose up`, or name yours with --bootstrap-server HOST:PORT "
+                "(and --command-config FILE if it wants TLS or a password)."
+            ) from None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the cluster is librdkafka's mock: no admin requests, no enforced transactions."""
+        return str(self.metadata().cluster_id).startswith("mockCluster")
+
+    def partitions(self, topic: str) -> list[int]:
+        """List the partitions of `topic`.
+
+        Raises:
+            OrderkitError: the topic does not exist.
+        """
+        found = self.metadata().topics.get(topic)
+        if found is None:
+            raise OrderkitError(
+                f"Topic {topic!r} does not exist at {self.bootstrap}. Create it with `orderkit topics create`."
+            )
+        return sorted(found.partitions)
+
+    def create_topics(self, topics: Mapping[str, int], config: Mapping[str, str] | None = None) -> list[str]:
+        """Create what is missing of `topics` (name to number of partitions); return the names created."""
+        there = self.metadata().topics
+        missing = {name: count for name, count in topics.items() if name not in there}
+        admin = self.admin()
+        if self.is_embedded:
+            for name in missing:
+                admin.list_topics(topic=name, timeout=8)  # the mock creates a topic that is asked for
+            return list(missing)
+        new = [NewTopic(name, count, config=dict(config or {})) for name, count in missing.items()]
+        for name, future in admin.create_topics(new).items() if new else ():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
+                    raise OrderkitError(f"Topic {name!r} cannot be created: {error.args[0].str()}.") from None
+        return list(missing)
+
+    def watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Give the first and the next offset of each partition of `topic`."""
+        consumer = self.consumer("orderkit-watermarks")
+        try:
+            return {
+                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=8)
+                for number in self.partitions(topic)
+            }
+        finally:
+            consumer.close()
+
+
+def connect(bootstrap: str | None = None, properties: str | Path | None = None) -> Connection:
+    """Make a `Connection` from a flag, else `KAFKA_BOOTSTRAP_SERVERS`, else the file, else `localhost:9092`.
+
+    Args:
+        bootstrap: `host:port`, as `--bootstrap-server` has it.
+        properties: a Kafka client properties file, as `--command-config` has it.
+
+    Raises:
+        UsageError: the file cannot be read or holds what librdkafka does not know.
+    """
+    config = read_properties(Path(properties)) if properties else {}
+    in_file = config.pop("bootstrap.servers", None)
+    address = bootstrap or os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or in_file or LOCALHOST
+    if not all(re.fullmatch(r"[^\s:,]+:\d{1,5}|\[[^\]]+\]:\d{1,5}", part) for part in address.split(",")):
+        raise UsageError(f"{address!r} is not a Kafka address. Write HOST:PORT, as in {LOCALHOST}.")
+    return Connection(address, config)
+
+
+_JAAS = re.compile(r"""(username|password)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s;"']+))""")
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """Read a Kafka client properties file, written for Java or for librdkafka, as librdkafka properties.
+
+    Java's `sasl.jaas.config` and PEM or PKCS#12 stores are translated; a JKS store has no librdkafka reader.
+
+    Raises:
+        UsageError: no such file, or a store that librdkafka cannot open.
+    """
+    try:
+        given = dict(javaproperties.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--command-config {path}: {getattr(error, 'strerror', None) or error}.") from None
+    config: dict[str, str] = {}
+    for name, value in given.items():
+        if name == "sasl.jaas.config":
+            for key, *quoted in _JAAS.findall(value):
+                config[f"sasl.{key}"] = re.sub(r"\\(.)", r"\1", "".join(quoted))
+        elif name == "ssl.truststore.location":
+            _refuse_jks(path, given.get("ssl.truststore.type", "JKS"), "PEM")
+            config["ssl.ca.location"] = value
+        elif name == "ssl.keystore.location":
+            if given.get("ssl.keystore.type") == "PEM":
+                config["ssl.certificate.location"] = config["ssl.key.location"] = value
+            else:
+                _refuse_jks(path, given.get("ssl.keystore.type", "JKS"), "PKCS12")
+                config["ssl.keystore.location"] = value
+        elif name == "ssl.endpoint.identification.algorithm":
+            config[name] = value or "none"
+        elif name not in {"ssl.truststore.type", "ssl.truststore.password", "ssl.keystore.type"}:
+            config[name] = value
+    return config
+
+
+def _refuse_jks(path: Path, kind: str, wanted: str) -> None:
+    if kind.upper() != wanted:
+        raise UsageError(f"--command-config {path}: a {kind} store cannot be read here. Convert it to {wanted}.")
