@@ -12,7 +12,9 @@ from typing import Any
 
 import javaproperties
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import ClusterMetadata
+from confluent_kafka.cimpl import NewTopic
 
 from orderkit.errors import OrderkitError, UsageError
 
@@ -56,18 +58,21 @@ class Connection:
 
     def consumer(self, group: str, **settings: Any) -> Consumer:
         """Open a consumer of `group`; `settings` are librdkafka properties with `_` for `.`."""
-        return self._client(Consumer, {**CONSUMER_SETTINGS, "group.id": group}, settings)
+        consumer: Consumer = self._client(Consumer, {**CONSUMER_SETTINGS, "group.id": group}, settings)
+        return consumer
 
     def producer(self, **settings: Any) -> Producer:
         """Open a producer; `settings` are librdkafka properties with `_` for `.`."""
-        return self._client(Producer, PRODUCER_SETTINGS, settings)
+        producer: Producer = self._client(Producer, PRODUCER_SETTINGS, settings)
+        return producer
 
     def admin(self) -> AdminClient:
         """Open an admin client. Keep it until its futures are done: they die with it."""
-        return self._client(AdminClient, {}, {})
+        admin: AdminClient = self._client(AdminClient, {}, {})
+        return admin
 
     def _client(self, kind: Any, defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-        named = {name.replace("_", "."): value for name, value in settings.items()}
+        named = {name if callable(value) else name.replace("_", "."): value for name, value in settings.items()}
         conf = {
             "bootstrap.servers": self.bootstrap,
             **CLIENT_SETTINGS,

@@ -1,0 +1,237 @@
+"""One member of a consumer group: its partitions, what they saved, and their records."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from orderkit.errors import OrderkitError
+from orderkit.kafka import Connection
+from orderkit.progress import Checkpoint, Progress, Saved
+
+log = logging.getLogger("orderkit")
+
+Key = tuple[str, int]
+# Seconds. Pausing drops what the client has fetched ahead, and getting it again costs more than a shorter wait.
+SHORT_WAIT = 0.2
+# Another member has the partition now, or soon will; it starts from the last commit that went through.
+MOVED_ON = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError._NO_OFFSET,
+    KafkaError._STATE,
+    KafkaError._ASSIGNMENT_LOST,
+}
+
+
+class GroupMember:
+    """Reads topics as one member of a group.
+
+    Args:
+        connection: the cluster.
+        group: the group's name.
+        topics: what to subscribe to.
+        batch: records to fetch at once, at most.
+        revoked: called with partitions that are about to go, while they can still be committed.
+        lost: called with partitions that are gone already.
+        settings: further librdkafka properties.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        group: str,
+        topics: Sequence[str],
+        *,
+        batch: int = 1000,
+        revoked: Callable[[list[Progress]], None],
+        lost: Callable[[list[Progress]], None],
+        settings: dict[str, object] | None = None,
+    ) -> None:
+        self.group = group
+        self.parts: dict[Key, Progress] = {}
+        self.held: dict[Key, Progress] = {}
+        self.rebalances = 0
+        self._paused: set[Key] = set()
+        self._batch = batch
+        self._revoked = revoked
+        self._lost = lost
+        for topic in topics:
+            connection.partitions(topic)  # a missing topic is said here, not in an endless silence
+        self._client: Consumer = connection.consumer(group, on_commit=self._committed, **(settings or {}))
+        self._under_way: list[tuple[Progress, Checkpoint]] = []
+        self._again: dict[Key, tuple[Progress, Checkpoint]] = {}
+        self._client.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def fetch(self, wait: float) -> list[tuple[Progress, list[Message]]]:
+        """Take what is there, at most a batch; wait for the first record only, at most `wait` seconds.
+
+        Raises:
+            OrderkitError: a topic is gone, or may not be read.
+        """
+        first = self._client.poll(wait)
+        if first is None:
+            return []
+        by_part: dict[Key, list[Message]] = {}
+        for message in [first, *self._client.consume(self._batch - 1, 0)]:
+            if error := message.error():
+                self._complain(error)
+            else:
+                by_part.setdefault((message.topic() or "", message.partition() or 0), []).append(message)
+        return [(self.parts[key], messages) for key, messages in by_part.items() if key in self.parts]
+
+    def _complain(self, error: KafkaError) -> None:
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise OrderkitError(f"{error.str()}. Create the topic with `orderkit topics create`.")
+        if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+            raise OrderkitError(f"{error.str()}. Ask for the right to read it; the offsets stay where they are.")
+        log.warning("%s", error.str())
+
+    def hold(self, part: Progress, until: float) -> None:
+        """Let a partition wait until a time on the monotonic clock; the others flow, and polling goes on."""
+        part.due = until
+        self.held[part.topic, part.partition] = part
+
+    def release(self, part: Progress) -> None:
+        """Let a partition's new records be worked on as they come."""
+        self.held.pop((part.topic, part.partition), None)
+
+    def steer(self, part: Progress) -> None:
+        """Pause the partition at the broker while it waits long or has enough at hand; let it flow otherwise."""
+        key = (part.topic, part.partition)
+        paused = key in self._paused
+        enough = self._batch // 2 if paused else 2 * self._batch
+        waits_long = key in self.held and part.due - time.monotonic() > SHORT_WAIT
+        wanted = waits_long or len(part.backlog) > enough
+        if wanted and not paused and key in self.parts:
+            self._paused.add(key)
+            self._client.pause([TopicPartition(*key)])
+        elif paused and not wanted:
+            self._paused.discard(key)
+            self._client.resume([TopicPartition(*key)])
+
+    def commit(self, ready: Sequence[tuple[Progress, Checkpoint]]) -> None:
+        """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
+        self._again |= {key: (part, point) for key, part, point in _keyed(ready)}
+        if self._under_way or not self._again:
+            return
+        self._under_way, self._again = list(self._again.values()), {}
+        try:
+            self._client.commit(offsets=_offsets(self._under_way), asynchronous=True)
+        except KafkaException as error:
+            self._committed(error.args[0], [])
+
+    def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        sent, self._under_way = self._under_way, []
+        codes = {(offset.topic, offset.partition): offset.error for offset in offsets}
+        for part, checkpoint in sent:
+            key = (part.topic, part.partition)
+            if error is None and not codes.get(key):
+                part.committed = checkpoint.offset
+            elif self.parts.get(key) is part:
+                self._again.setdefault(key, (part, checkpoint))
+        if error is not None and error.code() not in MOVED_ON:
+            log.warning("the commit failed and will be tried again: %s", error.str())
+
+    def commit_now(self, ready: Sequence[tuple[Progress, Checkpoint]], timeout: float = 10.0) -> bool:
+        """Commit and wait for the answer; whether every partition's offset went through."""
+        wanted = {key: (part, point) for key, part, point in _keyed(self._under_way)} | self._again
+        wanted |= {key: (part, point) for key, part, point in _keyed(ready)}
+        self._again = {}
+        pending = [(part, point) for key, (part, point) in wanted.items() if self.parts.get(key) is part]
+        deadline = time.monotonic() + timeout
+        while pending and time.monotonic() < deadline:
+            try:
+                answers = self._client.commit(offsets=_offsets(pending), asynchronous=False) or []
+            except KafkaException as error:
+                log.warning("the commit failed: %s", error.args[0].str())
+                if error.args[0].code() in MOVED_ON:
+                    break
+                time.sleep(0.1)  # the loop has ended or the partitions are going: nobody waits for a poll
+                continue
+            failed = {(answer.topic, answer.partition) for answer in answers if answer.error}
+            for part, point in pending:
+                if (part.topic, part.partition) not in failed:
+                    part.committed = point.offset
+            pending = [(part, point) for part, point in pending if (part.topic, part.partition) in failed]
+        if pending:
+            self._ask_what_went_through([part for part, _ in pending])
+        return not pending
+
+    def _ask_what_went_through(self, parts: list[Progress]) -> None:
+        """Learn where the group stands after a commit failed: an earlier one may have arrived all the same."""
+        wanted = [TopicPartition(part.topic, part.partition) for part in parts]
+        for part, offset in zip(parts, _read_commits(self._client, wanted), strict=True):
+            part.committed = offset.offset
+
+    def _on_assign(self, client: Consumer, offsets: list[TopicPartition]) -> None:
+        self.rebalances += 1
+        for offset in _read_commits(client, offsets):
+            saved = _saved(offset)
+            self.parts[offset.topic, offset.partition] = Progress(offset.topic, offset.partition, offset.offset, saved)
+
+    def _on_revoke(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
+        going = self._mine(offsets)
+        self._revoked(going)
+        self._forget(going)
+
+    def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
+        gone = self._mine(offsets)
+        self._lost(gone)
+        self._forget(gone)
+
+    def _mine(self, offsets: list[TopicPartition]) -> list[Progress]:
+        keys = [(offset.topic, offset.partition) for offset in offsets]
+        return [self.parts[key] for key in keys if key in self.parts]
+
+    def _forget(self, parts: list[Progress]) -> None:
+        for part in parts:
+            key = (part.topic, part.partition)
+            for table in (self.parts, self.held, self._again):
+                table.pop(key, None)
+            self._paused.discard(key)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._client.close()
+
+
+def _keyed(ready: Iterable[tuple[Progress, Checkpoint]]) -> Iterator[tuple[Key, Progress, Checkpoint]]:
+    return (((part.topic, part.partition), part, point) for part, point in ready)
+
+
+def _offsets(ready: Sequence[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
+    return [TopicPartition(part.topic, part.partition, point.offset, point.saved.to_text()) for part, point in ready]
+
+
+def _read_commits(client: Consumer, offsets: list[TopicPartition], tries: int = 3) -> list[TopicPartition]:
+    """Read what the group last committed; an average can only go on from what is known.
+
+    Raises:
+        OrderkitError: the group's coordinator does not answer.
+    """
+    for left in reversed(range(tries)):
+        try:
+            return list(client.committed(offsets, timeout=10))
+        except KafkaException as error:
+            if not left:
+                raise OrderkitError(f"The group's offsets cannot be read: {error.args[0].str()}. Try again.") from None
+    return []
+
+
+def _saved(offset: TopicPartition) -> Saved | None:
+    saved = Saved.from_text(offset.metadata)
+    if offset.offset >= 0 and saved is None:
+        log.warning(
+            "%s[%d] was committed without an average, by another program; its average starts at %d",
+            offset.topic, offset.partition, offset.offset,
+        )  # fmt: skip
+    return saved

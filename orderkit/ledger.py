@@ -1,0 +1,233 @@
+"""What happened to every order, attempt by attempt, in columns.
+
+The worker only appends here. Everything else (reports, frames, charts) only reads.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from orderkit.order import Order
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FATES = ("averaged", "retry", "dead", "skipped")
+AVERAGED, RETRY, DEAD, SKIPPED = range(4)
+NOT_SEEN, TAKEN, FINISHED = range(3)  # in a tally: 3 and more mean finished more than once
+
+
+class Tally:
+    """How often each offset of one partition was finished: one byte an offset, so 10,000,000 orders fit in 10 MB."""
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.cells = bytearray()
+
+    def _reach(self, low: int, high: int) -> None:
+        if low < self.base:
+            self.cells[:0] = bytes(self.base - low)
+            self.base = low
+        if high >= self.base + len(self.cells):
+            self.cells.extend(bytes(high + 1 - self.base - len(self.cells)))
+
+    def take(self, offsets: Sequence[int]) -> None:
+        """Note that these records were fetched; a second fetch changes nothing."""
+        if self._swap(offsets, NOT_SEEN, TAKEN):
+            return
+        for offset in offsets:
+            self.cells[offset - self.base] |= 0 if self.cells[offset - self.base] else TAKEN
+
+    def finish(self, offsets: Sequence[int]) -> None:
+        """Note that these records were averaged, dead-lettered or skipped."""
+        if self._swap(offsets, TAKEN, FINISHED):
+            return
+        for offset in offsets:
+            cell = max(TAKEN, self.cells[offset - self.base])
+            self.cells[offset - self.base] = min(255, cell + 1)
+
+    def _swap(self, offsets: Sequence[int], old: int, new: int) -> bool:
+        """Move a gapless run of offsets from one state to another at once, if all of them are in it."""
+        low, high = min(offsets), max(offsets)
+        self._reach(low, high)
+        run = slice(low - self.base, high + 1 - self.base)
+        if high - low + 1 != len(offsets) or self.cells[run].count(old) != len(offsets):
+            return False
+        self.cells[run] = bytes([new]) * len(offsets)
+        return True
+
+    def forget_from(self, offset: int) -> None:
+        """Void everything from `offset` on: it was not committed and will be fetched again."""
+        del self.cells[max(0, offset - self.base) :]
+
+    def count(self, *states: int) -> int:
+        """Count the offsets in one of these states."""
+        return sum(self.cells.count(state) for state in states)
+
+    def doubled(self) -> int:
+        """Count how many times an offset was finished beyond its first."""
+        often = Counter(self.cells)
+        return sum((state - FINISHED) * seen for state, seen in often.items() if state > FINISHED)
+
+
+class Ledger:
+    """Events of all delivery attempts, and a tally of every record.
+
+    Args:
+        keep: how many of the latest events to keep; `None` for all. Tallies and counts always cover all of them.
+    """
+
+    def __init__(self, keep: int | None = None) -> None:
+        self.keep = keep
+        self.counts = [0] * len(FATES)
+        self.reasons: Counter[str] = Counter()
+        self.tallies: dict[tuple[str, int], Tally] = {}
+        self.dropped = 0
+        self.at = array("d")
+        self.topic: list[str] = []
+        self.partition = array("l")
+        self.offset = array("q")
+        self.order_id: list[str | None] = []
+        self.price = array("d")
+        self.attempt = array("l")
+        self.fate = array("b")
+        self.wait = array("d")
+        self.reason: list[str | None] = []
+        self.error: list[str | None] = []
+
+    def __len__(self) -> int:
+        return len(self.fate)
+
+    @property
+    def _columns(self) -> list[Any]:
+        return [
+            self.at, self.topic, self.partition, self.offset, self.order_id,
+            self.price, self.attempt, self.fate, self.wait, self.reason, self.error,
+        ]  # fmt: skip
+
+    @property
+    def finished(self) -> int:
+        """Records with a final fate."""
+        return self.counts[AVERAGED] + self.counts[DEAD] + self.counts[SKIPPED]
+
+    @property
+    def retries(self) -> int:
+        """Failed delivery attempts that were followed by another."""
+        return self.counts[RETRY]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every event is still here."""
+        return not self.dropped
+
+    def _tally(self, topic: str, partition: int, offset: int) -> Tally:
+        key = (topic, partition)
+        if key not in self.tallies:
+            self.tallies[key] = Tally(offset)
+        return self.tallies[key]
+
+    def took(self, topic: str, partition: int, offsets: Sequence[int]) -> None:
+        """Note that records were fetched: from now on they are in flight."""
+        self._tally(topic, partition, offsets[0]).take(offsets)
+
+    def averaged(
+        self,
+        at: float,
+        topic: str,
+        partition: int,
+        offsets: Sequence[int],
+        orders: Sequence[Order],
+        *,
+        attempt: int = 1,
+    ) -> None:
+        """Note orders that were handled well, all at the same attempt."""
+        many = len(orders)
+        self._tally(topic, partition, offsets[0]).finish(offsets)
+        self.counts[AVERAGED] += many
+        self.at.extend([at] * many)
+        self.topic.extend([topic] * many)
+        self.partition.extend([partition] * many)
+        self.offset.extend(offsets)
+        self.order_id.extend([order["orderId"] for order in orders])
+        self.price.extend([order["price"] for order in orders])
+        self.attempt.extend([attempt] * many)
+        self.wait.extend([0.0] * many)
+        self.reason.extend([None] * many)
+        self.error.extend([None] * many)
+        self.fate.extend([AVERAGED] * many)  # last: readers in other threads go by this column's length
+        self._trim()
+
+    def failed(
+        self,
+        at: float,
+        topic: str,
+        partition: int,
+        offset: int,
+        *,
+        fate: int,
+        order: Order | None,
+        attempt: int,
+        reason: str,
+        error: str,
+        wait: float = 0.0,
+    ) -> None:
+        """Note a failed attempt and what it led to: RETRY, DEAD or SKIPPED."""
+        if fate != RETRY:
+            self._tally(topic, partition, offset).finish([offset])
+        self.counts[fate] += 1
+        if fate == DEAD:
+            self.reasons[reason] += 1
+        self.at.append(at)
+        self.topic.append(topic)
+        self.partition.append(partition)
+        self.offset.append(offset)
+        self.order_id.append(order["orderId"] if order else None)
+        self.price.append(order["price"] if order else float("nan"))
+        self.attempt.append(attempt)
+        self.wait.append(wait)
+        self.reason.append(reason)
+        self.error.append(error)
+        self.fate.append(fate)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Drop the oldest events, half of the memory at a time so that it costs next to nothing."""
+        if self.keep is not None and len(self) > 2 * self.keep:
+            extra = len(self) - self.keep
+            self.dropped += extra
+            for column in self._columns:
+                del column[:extra]
+
+    def forget_from(self, topic: str, partition: int, offset: int) -> None:
+        """Void the final fates of records that were not committed: another delivery will decide them anew."""
+        if tally := self.tallies.get((topic, partition)):
+            tally.forget_from(offset)
+        for i in range(len(self) - 1, -1, -1):
+            mine = self.topic[i] == topic and self.partition[i] == partition
+            if mine and self.offset[i] >= offset and self.fate[i] != RETRY:
+                self._void(i)
+
+    def _void(self, i: int) -> None:
+        if self.fate[i] == DEAD:
+            self.reasons[self.reason[i] or ""] -= 1
+        self.counts[self.fate[i]] -= 1
+        self.counts[RETRY] += 1
+        self.fate[i] = RETRY
+
+    def frame(self) -> pd.DataFrame:
+        """Give the events as a frame, oldest first.
+
+        Columns: `seq` (int), `at` (float, seconds), `topic` (category), `partition`, `offset`, `attempt` (int),
+        `order_id` (str or None), `price` (float, NaN when undecodable), `fate` (category), `wait` (float, seconds
+        until the next attempt), `reason`, `error` (str or None), `running_average` (float, of the orders averaged so
+        far).
+
+        Raises:
+            OrderkitError: pandas is not installed.
+        """
+        from orderkit.frames import ledger_frame  # noqa: PLC0415  pandas is loaded by those who want a frame
+
+        return ledger_frame(self)

@@ -1,0 +1,173 @@
+"""The whole system on one broker, in the background: producer, consumer, faults and ledger."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from itertools import islice
+from typing import Any
+
+from orderkit.audit import Report, account, dead_letter_origins, group_state
+from orderkit.avro import Codec
+from orderkit.brokers import Broker
+from orderkit.consumer import Handler, RetryingConsumer, accept
+from orderkit.errors import OrderkitError
+from orderkit.faults import Faults
+from orderkit.kafka import Connection
+from orderkit.ledger import Ledger
+from orderkit.order import Order, random_orders
+from orderkit.producer import OrderProducer, Produced
+from orderkit.retry import RetryPolicy
+
+
+class Run:
+    """Produces orders and consumes them, each in a thread of its own, on topics of its own.
+
+    Args:
+        broker: an open broker, or a `Connection` to one.
+        orders: how many.
+        seed: decides the orders and, through `faults`, their fates.
+        rate: orders a second; 0 for as fast as it goes.
+        faults: what goes wrong; may be changed while orders flow.
+        policy: how often, how long, and what then.
+        handler: the reader's own code, called after the faults have had their turn.
+        engine: how a retry waits.
+        wire: the wire format of the orders.
+        partitions: of the run's topics.
+        name: ends the names of topics and group; by default a fresh one, so that runs never mix.
+    """
+
+    def __init__(
+        self,
+        broker: Broker | Connection,
+        *,
+        orders: int = 500,
+        seed: int = 7,
+        rate: float = 0.0,
+        faults: Faults | None = None,
+        policy: RetryPolicy | None = None,
+        handler: Handler = accept,
+        engine: str = "pause",
+        wire: str = "single",
+        partitions: int = 4,
+        name: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.name = name or uuid.uuid4().hex[:8]
+        self.topic = f"orders.{self.name}"
+        self.dead_letters = f"orders.{self.name}.dlq"
+        self.group = f"orderkit.{self.name}"
+        self.orders = orders
+        self.seed = seed
+        self.faults = faults or Faults(seed)
+        self.ledger = Ledger()
+        self.finished = False
+        self.error: BaseException | None = None
+        self._broker = broker
+        self._handler = handler
+        connection = broker if isinstance(broker, Connection) else broker.connection
+        self.connection = connection
+        create = connection.create_topics if isinstance(broker, Connection) else broker.create_topics
+        create({self.topic: partitions, self.dead_letters: partitions})
+        codec = Codec(wire)
+        self.producer = OrderProducer(connection, self.topic, codec=codec, faults=self.faults)
+        self.producer.every = 1 / rate if rate else 0.0
+        self.consumer = RetryingConsumer(
+            connection,
+            self._handle,
+            group=self.group,
+            topic=self.topic,
+            dead_letters=self.dead_letters,
+            policy=policy,
+            engine=engine,
+            codec=codec,
+            ledger=self.ledger,
+            seed=seed,
+            **settings,
+        )
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,), name=f"{kind}-{self.name}", daemon=True)
+            for kind, work in (("producer", self._produce), ("consumer", self._consume))
+        ]
+
+    def _handle(self, order: Order, attempt: int) -> None:
+        self.faults.strike(order, attempt)
+        self._handler(order, attempt)
+
+    def _guard(self, work: Any) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  it is raised again by `wait`, in the caller's thread
+            self.error = self.error or error
+            self.stop()
+
+    def _produce(self) -> None:
+        self.producer.run(islice(random_orders(self.seed), self.orders), self.producer.every)
+
+    def _consume(self) -> None:
+        try:
+            self.consumer.run(until=self._all_done)
+        finally:
+            self.finished = True
+
+    def _all_done(self) -> bool:
+        made = self.produced
+        everything = made.acknowledged + made.failed == self.orders and not made.waiting
+        letters = self.consumer.letters
+        settled = not letters.under_way and not letters.refused
+        return everything and settled and self.ledger.finished >= made.acknowledged
+
+    @property
+    def produced(self) -> Produced:
+        """What became of the orders given to the producer."""
+        return self.producer.produced
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing moves, if something is in the way."""
+        return self.consumer.letters.trouble
+
+    def start(self) -> Run:
+        """Start both threads and return at once."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Ask both to end; what is done is committed."""
+        self.producer.stop()
+        self.consumer.stop()
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait until the run is over.
+
+        Args:
+            timeout: seconds; `None` for as long as it takes.
+
+        Raises:
+            OrderkitError: the run failed, or took longer than `timeout`; it is asked to stop then.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if self.error is not None:
+            raise self.error
+        if any(thread.is_alive() for thread in self._threads):
+            self.stop()
+            why = self.trouble or "Is the broker still up?"
+            raise OrderkitError(f"The run is not over after {timeout:g} s: {why}")
+        return self
+
+    def report(self) -> Report:
+        """Read commits and dead letters back from the broker, and account for every order."""
+        kind = "kafka" if isinstance(self._broker, Connection) else self._broker.kind
+        return account(
+            self.ledger,
+            group_state(self.connection, self.group, self.topic),
+            self.topic,
+            produced=self.produced.where,
+            letters=dead_letter_origins(self.connection, self.dead_letters, self.group),
+            seed=self.seed,
+            broker=kind,
+        )
