@@ -1,8 +1,8 @@
 """Does every order add up? The ledger, the topics and the commits held against each other.
 
-Three witnesses that do not know each other: the producer's delivery reports say which records exist, the ledger says what the
-consumer did with each, and the broker says what was committed and what lies in the dead-letter topic. A lost or a doubled
-order makes two of them disagree.
+Three witnesses that do not know each other: the producer's delivery reports say which records exist, the ledger says
+what the consumer did with each, and the broker says what was committed and what lies in the dead-letter topic. A lost or
+a doubled order makes two of them disagree.
 """
 
 from __future__ import annotations

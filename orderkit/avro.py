@@ -1,9 +1,9 @@
 """Bytes to orders and back: three wire formats, told apart without a setting.
 
 `single` is Avro's single-object encoding (Avro specification, "Single object encoding"): C3 01, the schema's 8-byte
-fingerprint, the body. `raw` is the body alone. `confluent` is 00, a 4-byte schema id, the body. An order's body starts with
-the length of its id as a zig-zag varint: C3 would make it negative and 00 would make the id empty, so neither can be a raw
-order.
+fingerprint, the body. `raw` is the body alone. `confluent` is 00, a 4-byte schema id, the body. An order's body starts
+with the length of its id as a zig-zag varint: C3 would make it negative and 00 would make the id empty, so neither can
+be a raw order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How long to wait before the next delivery attempt.
 
-Each back-off is a function of the attempt that failed (1-based), the wait before it, and a draw `u` from [0, 1). It reads
-no clock and rolls no dice, so a test or a chart can ask it anything. Formulas: exponential back-off as Ethernet has it, and
-the jitters of Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
+Each back-off is a function of the attempt that failed (1-based), the wait before it, and a draw `u` from [0, 1). It
+reads no clock and rolls no dice, so a test or a chart can ask it anything. Formulas: exponential back-off as Ethernet
+has it, and the jitters of Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
 """
 
 from __future__ import annotations

@@ -5,18 +5,29 @@ Key, value and headers of the record stay byte for byte; the story goes into add
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 from orderkit.progress import Checkpoint, History, Progress
 from orderkit.retry import Reason, root_cause
+
+log = logging.getLogger("orderkit")
 
 PREFIX = "orderkit.dlq."
 MESSAGE_LIMIT = 1_000  # characters of an exception's message; longer ones bloat every hop
@@ -69,7 +80,7 @@ class Letter:
 class DeadLetterWriter:
     """Writes dead letters and knows which of them the broker has acknowledged.
 
-    `flush()` returning 0 proves nothing: only the delivery report does. A letter that was refused is kept and offered again.
+    `flush()` returning 0 proves nothing: only the delivery report does. A refused letter is kept and offered again.
 
     Args:
         connection: the cluster.
@@ -113,7 +124,7 @@ class DeadLetterWriter:
         letter.checkpoint.unacknowledged -= 1
         if letter.refusals:
             letter.part.refused -= 1
-            self.trouble = None
+            self.trouble = self.trouble if self.refused else None
 
     def _refuse(self, letter: Letter, error: object) -> None:
         if not letter.refusals:
@@ -122,8 +133,11 @@ class DeadLetterWriter:
         letter.due = time.monotonic() + min(longest, first * 2.0 ** min(letter.refusals, 10))
         letter.refusals += 1
         self.refused.append(letter)
-        told = error.str() if hasattr(error, "str") else str(error)
-        self.trouble = f"dead-letter topic {self.topic} refuses: {told}; {letter.part} waits, its offset stays"
+        told = error.str() if isinstance(error, KafkaError) else str(error)
+        trouble = f"dead-letter topic {self.topic} refuses: {told}; {letter.part} waits, its offset stays"
+        if self.trouble is None:
+            log.warning("%s", trouble)
+        self.trouble = trouble
 
     def serve(self, wait: float = 0.0) -> None:
         """Take in delivery reports for at most `wait` seconds, and offer refused letters again when they are due."""

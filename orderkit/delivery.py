@@ -1,8 +1,8 @@
 """When offsets are committed.
 
-At least once: an offset is committed after everything before it was averaged, skipped, or acknowledged in the dead-letter
-topic. Whatever a crash leaves uncommitted is delivered again; the average is not added twice, because it is restored
-from the same commit.
+At least once: an offset is committed after everything before it was averaged, skipped, or acknowledged in the
+dead-letter topic. Whatever a crash leaves uncommitted is delivered again; the average is not added twice, because it is
+restored from the same commit.
 """
 
 from __future__ import annotations

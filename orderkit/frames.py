@@ -26,7 +26,7 @@ def ledger_frame(ledger: Ledger) -> pd.DataFrame:
             "order_id": pd.Series(ledger.order_id[:many], dtype=object),
             "price": price,
             "attempt": np.array(ledger.attempt[:many], dtype=np.int64),
-            "fate": pd.Categorical.from_codes(fate, categories=list(FATES)),
+            "fate": pd.Categorical([FATES[code] for code in fate], categories=list(FATES)),
             "wait": np.array(ledger.wait[:many]),
             "reason": pd.Series(ledger.reason[:many], dtype=object),
             "error": pd.Series(ledger.error[:many], dtype=object),

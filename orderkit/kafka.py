@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,19 @@ class Connection:
                     raise OrderkitError(f"Topic {name!r} cannot be created: {error.args[0].str()}.") from None
         return list(missing)
 
+    def delete_topics(self, names: Sequence[str]) -> None:
+        """Delete topics with all that is in them.
+
+        Raises:
+            OrderkitError: the broker does not let us.
+        """
+        admin = self.admin()
+        for name, future in admin.delete_topics(list(names)).items() if names else ():
+            try:
+                future.result()
+            except KafkaException as error:
+                raise OrderkitError(f"Topic {name!r} cannot be deleted: {error.args[0].str()}.") from None
+
     def watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         """Give the first and the next offset of each partition of `topic`."""
         consumer = self.consumer("orderkit-watermarks")
@@ -151,6 +164,11 @@ class Connection:
             }
         finally:
             consumer.close()
+
+
+def named_broker() -> str | None:
+    """Give the address in `KAFKA_BOOTSTRAP_SERVERS`, if there is one."""
+    return os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or None
 
 
 def connect(bootstrap: str | None = None, properties: str | Path | None = None) -> Connection:
@@ -165,7 +183,7 @@ def connect(bootstrap: str | None = None, properties: str | Path | None = None) 
     """
     config = read_properties(Path(properties)) if properties else {}
     in_file = config.pop("bootstrap.servers", None)
-    address = bootstrap or os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or in_file or LOCALHOST
+    address = bootstrap or named_broker() or in_file or LOCALHOST
     if not all(re.fullmatch(r"[^\s:,]+:\d{1,5}|\[[^\]]+\]:\d{1,5}", part) for part in address.split(",")):
         raise UsageError(f"{address!r} is not a Kafka address. Write HOST:PORT, as in {LOCALHOST}.")
     return Connection(address, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -17,6 +17,7 @@ from orderkit.ledger import Tally
 from orderkit.order import Order
 
 KeyBy = Literal["orderId", "product", "none"]
+KEYS = get_args(KeyBy)
 
 
 def pace(every: float | None = None, rate: float | None = None) -> float:

@@ -10,8 +10,9 @@ from typing import Any
 
 from orderkit.audit import Report, account, dead_letter_origins, group_state
 from orderkit.avro import Codec
-from orderkit.brokers import Broker
+from orderkit.brokers import Broker, EmbeddedBroker
 from orderkit.consumer import Handler, RetryingConsumer, accept
+from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.errors import OrderkitError
 from orderkit.faults import Faults
 from orderkit.kafka import Connection
@@ -19,6 +20,8 @@ from orderkit.ledger import Ledger
 from orderkit.order import Order, random_orders
 from orderkit.producer import OrderProducer, Produced
 from orderkit.retry import RetryPolicy
+
+ORDER_BYTES = 45  # the longest random order with its key, in single-object encoding
 
 
 class Run:
@@ -68,8 +71,7 @@ class Run:
         self._handler = handler
         connection = broker if isinstance(broker, Connection) else broker.connection
         self.connection = connection
-        create = connection.create_topics if isinstance(broker, Connection) else broker.create_topics
-        create({self.topic: partitions, self.dead_letters: partitions})
+        self._create_topics(partitions)
         codec = Codec(wire)
         self.producer = OrderProducer(connection, self.topic, codec=codec, faults=self.faults)
         self.producer.every = 1 / rate if rate else 0.0
@@ -91,6 +93,15 @@ class Run:
             for kind, work in (("producer", self._produce), ("consumer", self._consume))
         ]
 
+    def _create_topics(self, partitions: int) -> None:
+        """Create the run's topics; an embedded broker is asked first whether all orders will find room."""
+        if isinstance(self._broker, EmbeddedBroker):
+            self._broker.create_topics({self.topic: partitions, self.dead_letters: partitions})
+            self._broker.room_for(self.orders, ORDER_BYTES, self.topic)
+            return
+        self.connection.create_topics({self.topic: partitions})
+        self.connection.create_topics({self.dead_letters: partitions}, DLQ_CONFIG)
+
     def _handle(self, order: Order, attempt: int) -> None:
         self.faults.strike(order, attempt)
         self._handler(order, attempt)
@@ -98,7 +109,7 @@ class Run:
     def _guard(self, work: Any) -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001  it is raised again by `wait`, in the caller's thread
+        except BaseException as error:  # it is raised again by `wait`, in the caller's thread
             self.error = self.error or error
             self.stop()
 
@@ -139,6 +150,17 @@ class Run:
         self.producer.stop()
         self.consumer.stop()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the run is still going on."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def join(self, timeout: float) -> None:
+        """Wait at most so many seconds for the run to end, and raise nothing."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until the run is over.
 
@@ -148,12 +170,10 @@ class Run:
         Raises:
             OrderkitError: the run failed, or took longer than `timeout`; it is asked to stop then.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        self.join(threading.TIMEOUT_MAX if timeout is None else timeout)
         if self.error is not None:
             raise self.error
-        if any(thread.is_alive() for thread in self._threads):
+        if self.alive:
             self.stop()
             why = self.trouble or "Is the broker still up?"
             raise OrderkitError(f"The run is not over after {timeout:g} s: {why}")

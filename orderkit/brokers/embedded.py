@@ -47,6 +47,7 @@ REQUESTS = {
     "EndTxn": 26,
     "TxnOffsetCommit": 28,
 }
+NEWEST = {"Produce": 9, "Fetch": 11}  # from the next version on, the mock crashes on a partition without a leader
 FAULTS = ("refuse", "accept", "down", "up", "slow", "fail_next")
 
 
@@ -249,6 +250,8 @@ def _start(library: CDLL, brokers: int) -> tuple[int, int]:
     if not cluster:
         raise OrderkitError(f"The embedded broker cannot start: {reason.value.decode() or 'no free port'}.")
     library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)  # default 3,000: a demo would wait for nobody
+    for request, newest in NEWEST.items():
+        library.rd_kafka_mock_set_apiversion(cluster, REQUESTS[request], 0, newest)
     return handle, cluster
 
 

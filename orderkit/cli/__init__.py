@@ -1,0 +1,73 @@
+"""The command line: options in, a library call, a report out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import click
+
+from orderkit.cli.broker import broker
+from orderkit.cli.consume import average, consume
+from orderkit.cli.demo import demo
+from orderkit.cli.dlq import dlq
+from orderkit.cli.doctor import doctor
+from orderkit.cli.produce import produce
+from orderkit.cli.topics import topics
+from orderkit.errors import OrderkitError
+
+BROKE = 1
+WRONG_USAGE = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="orderkit", prog_name="orderkit")
+@click.option("--debug", is_flag=True, help="Show tracebacks, and what the Kafka client logs.")
+def cli(debug: bool) -> None:
+    """Learn retries and dead letters on Kafka: a small system that accounts for every order."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("orderkit: %(message)s"))
+    log = logging.getLogger("orderkit")
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logging.getLogger("orderkit.kafka").propagate = debug
+
+
+for command in (demo, produce, consume, average, topics, dlq, broker, doctor):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line on standard error, never a traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(arguments, debug="--debug" in arguments))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        status: Any = cli.main(arguments, prog_name="orderkit", standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "orderkit"
+        return _say(f"{' '.join(error.format_message().split())} Try `{where} --help`.", WRONG_USAGE)
+    except click.ClickException as error:
+        return _say(error.format_message(), BROKE)
+    except OrderkitError as error:
+        if debug:
+            raise
+        return _say(str(error), error.exit_status)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _say("interrupted; what was done is committed.", BROKE)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        return 0
+    except Exception as error:  # a bug of ours: still one line, and where to look
+        if debug:
+            raise
+        return _say(f"{type(error).__name__}: {error}. Run again with `orderkit --debug` to see where.", BROKE)
+    return status if isinstance(status, int) else 0
+
+
+def _say(text: str, status: int) -> int:
+    print(f"orderkit: {text}", file=sys.stderr)
+    return status

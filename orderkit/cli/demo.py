@@ -1,0 +1,87 @@
+"""`orderkit demo`: the whole system in one process."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
+from orderkit.cli.options import (
+    at_least,
+    connection_options,
+    fault_options,
+    json_option,
+    make_connection,
+    make_faults,
+    make_policy,
+    print_json,
+    retry_options,
+    stop_on_signal,
+    wire_option,
+)
+from orderkit.kafka import Connection, named_broker
+from orderkit.run import Run
+from orderkit.view import follow
+
+
+@click.command()
+@click.option("--orders", default=500, show_default=True, help="How many orders to produce.")
+@click.option("--rate", default=500.0, show_default=True, help="Orders a second; 0 for as fast as it goes.")
+@click.option("--seed", default=7, show_default=True, help="Decides the orders and their fates.")
+@click.option("--partitions", default=4, show_default=True, help="Partitions of the run's topics.")
+@click.option("--poison-rate", default=0.01, show_default=True, help="Share of orders whose bytes are damaged.")
+@fault_options(transient=0.2, permanent=0.01)
+@retry_options(base=0.02)
+@wire_option
+@click.option("--apache", is_flag=True, help='Run on real Apache Kafka; needs pip install "orderkit[kafka]".')
+@connection_options
+@click.option("--chart", metavar="FILE", help="Save a picture of the run (.png, .svg, .pdf).")
+@json_option
+def demo(**options: Any) -> int:
+    """Produce, consume, retry, average and dead-letter, and account for every order."""
+    at_least("orders", options["orders"], 1)
+    at_least("rate", options["rate"], 0)
+    at_least("partitions", options["partitions"], 1)
+    faults, policy = make_faults(options), make_policy(options)
+    if options["chart"]:
+        from orderkit.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
+
+        can_save(options["chart"])
+    with ExitStack() as stack:
+        run = Run(
+            _broker(stack, options),
+            orders=options["orders"],
+            seed=options["seed"],
+            rate=options["rate"],
+            faults=faults,
+            policy=policy,
+            engine=options["engine"],
+            wire=options["wire"],
+            partitions=options["partitions"],
+        )
+        with stop_on_signal(run.stop):
+            run.start()
+            follow(run, live=sys.stdout.isatty() and not options["as_json"])
+            run.wait()
+        report = run.report()
+        if options["chart"]:
+            from orderkit.chart import save  # noqa: PLC0415
+
+            save(run.ledger, options["chart"])
+    if options["as_json"]:
+        print_json(report.as_dict())
+    else:
+        click.echo(report)
+    return 0 if report.conserved else 1
+
+
+def _broker(stack: ExitStack, options: dict[str, Any]) -> Broker | Connection:
+    """Use the broker that was named, else start one of our own."""
+    if options["apache"]:
+        return stack.enter_context(ApacheBroker({}))
+    if options["bootstrap_server"] or options["command_config"] or named_broker():
+        return make_connection(options)
+    return stack.enter_context(EmbeddedBroker({}))

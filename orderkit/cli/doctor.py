@@ -1,0 +1,26 @@
+"""`orderkit doctor`: check the installation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from orderkit.cli.options import connection_options, json_option, make_connection, print_json
+from orderkit.doctor import examine
+
+
+@click.command()
+@connection_options
+@json_option
+def doctor(**options: Any) -> int:
+    """Check the installation, and name every problem with its fix."""
+    findings = examine(make_connection(options))
+    healthy = all(finding.state != "problem" for finding in findings)
+    if options["as_json"]:
+        print_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(f"{finding.state:8} {finding.name}: {finding.told}")
+    return 0 if healthy else 1

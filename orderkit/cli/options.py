@@ -1,0 +1,145 @@
+"""Options that several commands share, and what they become."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from orderkit.avro import WIRES
+from orderkit.backoff import FORMULAS, Backoff
+from orderkit.engines import ENGINES
+from orderkit.errors import UsageError
+from orderkit.faults import Faults
+from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect
+from orderkit.retry import RetryPolicy
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _stack(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+connection_options = _stack(
+    click.option("--bootstrap-server", metavar="HOST:PORT", help="Where Kafka is; else KAFKA_BOOTSTRAP_SERVERS."),
+    click.option("--command-config", metavar="FILE", help="A Kafka client properties file (TLS, SASL)."),
+)
+topic_options = _stack(
+    click.option("--topic", default=ORDERS, envvar="ORDERKIT_TOPIC", show_default=True, help="Topic of the orders."),
+    click.option(
+        "--dlq-topic",
+        default=DEAD_LETTERS,
+        envvar="ORDERKIT_DLQ_TOPIC",
+        show_default=True,
+        help="Topic of the dead letters.",
+    ),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
+wire_option = click.option("--wire", default="single", show_default=True, help=f"Wire format: {', '.join(WIRES)}.")
+schema_option = click.option("--schema", metavar="FILE", help="An Avro schema of orders, instead of the kit's own.")
+
+
+def retry_options(base: float) -> Callable[[Command], Command]:
+    """Add the options of a retry policy, with `base` seconds as the first back-off."""
+    return _stack(
+        click.option("--max-attempts", default=3, show_default=True, help="Delivery attempts in all."),
+        click.option("--backoff", default="exponential", show_default=True, help=f"One of: {', '.join(FORMULAS)}."),
+        click.option("--backoff-base", default=base, show_default=True, help="First wait, in seconds."),
+        click.option("--backoff-cap", default=30.0, show_default=True, help="Longest single wait, in seconds."),
+        click.option(
+            "--max-elapsed", default=float("inf"), help="No attempt later than so many seconds after the first."
+        ),
+        click.option("--when-spent", default="dead-letter", show_default=True, help="Or: skip, stop."),
+        click.option("--engine", default="pause", show_default=True, help=f"How a retry waits: {', '.join(ENGINES)}."),
+    )
+
+
+def fault_options(transient: float = 0.0, permanent: float = 0.0) -> Callable[[Command], Command]:
+    """Add the knobs of the injected faults, with their defaults."""
+    return _stack(
+        click.option(
+            "--failure-rate", default=transient, show_default=True, help="Share of attempts that fail for the moment."
+        ),
+        click.option(
+            "--permanent-rate", default=permanent, show_default=True, help="Share of orders that are refused for good."
+        ),
+        click.option("--slow-rate", default=0.0, show_default=True, help="Share of attempts that take longer."),
+        click.option("--slow-for", default=0.05, show_default=True, help="How much longer, in seconds."),
+        click.option("--outage", metavar="FIRST-LAST", help="Order numbers whose first attempts meet a dead service."),
+        click.option("--outage-attempts", default=2, show_default=True, help="How many attempts of each that is."),
+    )
+
+
+def make_connection(options: Mapping[str, Any]) -> Connection:
+    """Make the connection that the connection options ask for."""
+    return connect(options["bootstrap_server"], options["command_config"])
+
+
+def make_policy(options: Mapping[str, Any]) -> RetryPolicy:
+    """Make the policy that the retry options ask for."""
+    backoff = Backoff(options["backoff"], options["backoff_base"], options["backoff_cap"])
+    return RetryPolicy(options["max_attempts"], backoff, options["max_elapsed"], options["when_spent"])
+
+
+def make_faults(options: Mapping[str, Any]) -> Faults:
+    """Make the faults that the fault options ask for."""
+    return Faults(
+        seed=options["seed"],
+        transient_rate=options["failure_rate"],
+        permanent_rate=options["permanent_rate"],
+        poison_rate=options.get("poison_rate", 0.0),
+        slow_rate=options["slow_rate"],
+        slow_for=options["slow_for"],
+        outage=_range(options["outage"]),
+        outage_attempts=options["outage_attempts"],
+    )
+
+
+def _range(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal()):
+        raise UsageError(f"--outage {text!r}: write the first and the last order number, as in 100-150.")
+    return int(first), int(last)
+
+
+def at_least(name: str, value: float | None, least: float) -> None:
+    """Refuse a number that is too small.
+
+    Raises:
+        UsageError: it is.
+    """
+    if value is not None and not value >= least:
+        raise UsageError(f"--{name} is {value:g}; it must be {least:g} or more.")
+
+
+def print_json(answer: Mapping[str, object]) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(answer, indent=2))
+
+
+@contextmanager
+def stop_on_signal(stop: Callable[[], object]) -> Iterator[None]:
+    """Call `stop` on Ctrl-C and SIGTERM; a second Ctrl-C interrupts at once."""
+
+    def ask(number: int, _frame: object) -> None:
+        signal.signal(number, signal.default_int_handler)
+        stop()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,64 @@
+"""`orderkit produce`: random orders onto a topic."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+from typing import Any
+
+import click
+
+from orderkit.avro import Codec
+from orderkit.cli.options import (
+    at_least,
+    connection_options,
+    make_connection,
+    schema_option,
+    stop_on_signal,
+    topic_options,
+    wire_option,
+)
+from orderkit.errors import UsageError
+from orderkit.faults import Faults
+from orderkit.order import PRODUCTS, Order, random_orders
+from orderkit.producer import KEYS, OrderProducer, pace
+from orderkit.view import producing
+
+
+@click.command()
+@click.option("--every", type=float, help="Seconds between two orders.  [default: 2]")
+@click.option("--rate", type=float, help="Orders a second, instead; 0 for as fast as it goes.")
+@click.option("--orders", type=int, help="Stop after so many; without it, go on until Ctrl-C.")
+@click.option("--seed", type=int, help="Decides the orders; without it, others each time.")
+@click.option("--first", default=1, show_default=True, help="Number of the first order.")
+@click.option("--product", "products", multiple=True, help=f"Only these, of: {', '.join(PRODUCTS)}.")
+@click.option("--key", default="orderId", show_default=True, help=f"Key of the records: {', '.join(KEYS)}.")
+@click.option("--poison-rate", default=0.0, show_default=True, help="Share of orders whose bytes are damaged.")
+@wire_option
+@schema_option
+@click.option("-v", "--verbose", is_flag=True, help="Print a line for each order.")
+@topic_options
+@connection_options
+def produce(**options: Any) -> int:
+    """Produce random orders, one every 2 s by default, each proved by its delivery report."""
+    at_least("orders", options["orders"], 0)
+    every = pace(options["every"], options["rate"])
+    if options["key"] not in KEYS:
+        raise UsageError(f"Unknown key {options['key']!r}. Choose from: {', '.join(KEYS)}.")
+    seed = random.randrange(2**32) if options["seed"] is None else options["seed"]
+    orders = random_orders(seed, options["products"] or tuple(PRODUCTS), options["first"])
+    producer = OrderProducer(
+        make_connection(options),
+        options["topic"],
+        codec=Codec(options["wire"], options["schema"]),
+        key=options["key"],
+        faults=Faults(seed, poison_rate=options["poison_rate"]),
+    )
+    with stop_on_signal(producer.stop), producing(producer, options["orders"], quiet=options["verbose"]):
+        producer.run(islice(orders, options["orders"]), every, _tell if options["verbose"] else None)
+    click.echo(f"{producer.produced} (seed {seed})")
+    return 1 if producer.produced.failed else 0
+
+
+def _tell(order: Order) -> None:
+    click.echo(f"order {order['orderId']}: {order['product']} at {order['price']:.2f}")

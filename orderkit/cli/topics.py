@@ -1,0 +1,56 @@
+"""`orderkit topics`: create, list, and clear away what runs left behind."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from orderkit.cli.options import at_least, connection_options, make_connection, topic_options
+from orderkit.dead_letters import DLQ_CONFIG
+
+RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq)?")
+
+
+@click.group()
+def topics() -> None:
+    """Create and list topics; delete those of finished runs."""
+
+
+@topics.command()
+@click.option("--partitions", default=4, show_default=True, help="Partitions of each.")
+@topic_options
+@connection_options
+def create(**options: Any) -> None:
+    """Create the topics of the orders and of the dead letters, where they are missing."""
+    at_least("partitions", options["partitions"], 1)
+    connection, count = make_connection(options), options["partitions"]
+    made = connection.create_topics({options["topic"]: count})
+    made += connection.create_topics({options["dlq_topic"]: count}, DLQ_CONFIG)
+    for name in (options["topic"], options["dlq_topic"]):
+        there = len(connection.partitions(name))
+        click.echo(f"{name}: {'created' if name in made else 'is there already'}, {there} partitions")
+
+
+@topics.command("list")
+@connection_options
+def list_(**options: Any) -> None:
+    """List the topics with their partitions and records."""
+    connection = make_connection(options)
+    names = sorted(name for name in connection.metadata().topics if not name.startswith("__"))
+    for name in names:
+        marks = connection.watermarks(name).values()
+        click.echo(f"{name}: {len(marks)} partitions, {sum(high - low for low, high in marks)} records")
+    if not names:
+        click.echo("no topics; `orderkit topics create` makes them")
+
+
+@topics.command()
+@connection_options
+def delete_runs(**options: Any) -> None:
+    """Delete the topics that demos and notebooks made for themselves."""
+    connection = make_connection(options)
+    names = [name for name in connection.metadata().topics if RUN_TOPIC.fullmatch(name)]
+    connection.delete_topics(names)
+    click.echo(f"{len(names)} topics deleted")
