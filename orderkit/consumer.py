@@ -110,8 +110,10 @@ class RetryingConsumer:
         self._limit = float("inf") if orders is None else self.ledger.finished + orders
         self._busy = time.monotonic()
         try:
-            while not self._enough(idle) and not (until and until()):
+            while not self._enough(idle):
                 self.turn()
+                if until is not None and until():
+                    break
         finally:
             self.close()
         if self.broken is not None:

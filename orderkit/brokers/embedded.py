@@ -28,6 +28,10 @@ RECORD_BYTES = 12  # and around each record in it, at the most for a small recor
 
 DEFAULT_TOPICS = {ORDERS: 4, DEAD_LETTERS: 4}
 AUTO_PARTITIONS = 4  # what the mock gives a topic that is only asked for
+CLIENT_SETTINGS = {
+    "session.timeout.ms": "3000",  # the mock rebalances a second before this is over; by default after 44 s
+    "heartbeat.interval.ms": "300",
+}
 EVERY_BROKER = -1
 LEADERLESS = -1
 REQUESTS = {
@@ -82,7 +86,7 @@ class EmbeddedBroker:
             handle, self._cluster = _start(self._library, brokers)
             self.bootstrap = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
             self._end = weakref.finalize(self, _destroy, self._library, self._cluster, handle, os.getpid())
-        self.connection = Connection(self.bootstrap)
+        self.connection = Connection(self.bootstrap, CLIENT_SETTINGS)
         try:
             self.create_topics(DEFAULT_TOPICS if topics is None else topics)
         except OrderkitError:

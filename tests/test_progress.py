@@ -1,0 +1,299 @@
+"""A partition's progress: what a commit carries, and up to where one may be made."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka import Message
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from orderkit.average import RunningAverage
+from orderkit.order import Order
+from orderkit.progress import Checkpoint, History, Progress, Saved
+
+STEADY = settings(derandomize=True, deadline=None, max_examples=200)
+COUNTS = st.integers(0, 2**63)
+AVERAGES = st.builds(RunningAverage, COUNTS, st.integers(0, 2**340))
+SAVED = st.builds(Saved, AVERAGES, COUNTS, COUNTS, st.integers(1, 2**31), st.floats(min_value=0, max_value=1e11))
+FRESH = st.builds(Saved, AVERAGES, COUNTS, COUNTS)
+
+ORDER: Order = {"orderId": "1", "product": "Dock", "price": 1.0}
+
+
+def records(*offsets: int) -> list[Message]:
+    """Make records as a fetch gives them."""
+    return [Message(topic="orders", partition=0, offset=offset, value=b"x") for offset in offsets]
+
+
+def take(part: Progress, *offsets: int) -> list[int]:
+    """Let a partition take these records."""
+    return part.take(records(*offsets), [ORDER] * len(offsets))
+
+
+def finish(part: Progress, many: int = 1) -> None:
+    """Average the next records of a partition."""
+    part.next += many
+    part.average.count += many
+    part.fresh_history()
+
+
+# --- what a commit carries
+
+
+@STEADY
+@given(st.one_of(SAVED, FRESH))
+def test_what_a_commit_carries_comes_back(saved: Saved) -> None:
+    """The metadata's text gives the same state back, to the last bit."""
+    assert Saved.from_text(saved.to_text()) == saved
+
+
+def test_the_text_by_hand() -> None:
+    """The metadata is one line of JSON with the exact sum; attempts are there only when there were some."""
+    average = RunningAverage.from_sum(120, "3391.23046875")
+    plain = '{"count":120,"total":"3391.23046875","dead":4,"skipped":1'
+    assert Saved(average, dead=4, skipped=1).to_text() == plain + "}"
+    assert Saved(average, 4, 1, 2, 1700000000.25).to_text() == plain + ',"attempts":2,"since":1700000000.25}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "by hand",
+        "\N{PACKAGE}",
+        "null",
+        "5",
+        '"text"',
+        "[]",
+        "{}",
+        '{"count":1}',
+        '{"count":1,"total":"1"}',
+        '{"count":"x","total":"1","dead":0,"skipped":0}',
+        '{"count":null,"total":"1","dead":0,"skipped":0}',
+        '{"count":1,"total":"a lot","dead":0,"skipped":0}',
+        '{"count":1,"total":"0.1","dead":0,"skipped":0}',
+        '{"count":1,"total":[1],"dead":0,"skipped":0}',
+        '{"count":1,"total":"NaN","dead":0,"skipped":0}',
+        '{"count":1,"total":"Infinity","dead":0,"skipped":0}',
+        '{"count":1,"total":"1","dead":Infinity,"skipped":0}',
+        '{"count":1e999,"total":"1","dead":0,"skipped":0}',
+        '{"count":1,"total":"-1","dead":0,"skipped":0}',
+        '{"count":1,"total":"1","dead":0,"skipped":0,"since":"yesterday"}',
+        '{"count":1,"total":"1","dead":0,"skipped":0',
+        "[" * 4096,
+    ],
+)
+def test_foreign_metadata_is_nothing(text: str | None) -> None:
+    """What this kit did not write, or what broke on the way, is `None`, whatever it is; it never raises."""
+    assert Saved.from_text(text) is None
+
+
+@STEADY
+@given(st.text(max_size=60))
+@example('{"count":true,"total":{},"dead":0,"skipped":0}')
+def test_any_text_can_be_read(text: str) -> None:
+    """No text raises."""
+    assert Saved.from_text(text) is None
+
+
+def test_a_partition_goes_on_where_its_commit_stands() -> None:
+    """Average, counts, attempts and their beginning are taken up from the commit."""
+    part = Progress("orders", 2, 70, Saved(RunningAverage(60, 5), dead=7, skipped=3, attempts=2, since=9.5))
+    assert (part.next, part.committed, part.average, part.dead, part.skipped) == (70, 70, RunningAverage(60, 5), 7, 3)
+    assert part.history == History(2, 9.5)
+    assert str(part) == "orders[2]"
+
+
+def test_a_partition_does_not_write_into_what_it_was_given() -> None:
+    """The average a partition goes on from is a copy."""
+    saved = Saved(RunningAverage(1, 1))
+    finish(Progress("orders", 0, 1, saved))
+    assert saved.average == RunningAverage(1, 1)
+
+
+# --- attempts
+
+
+def test_attempts_belong_to_the_record_at_the_offset() -> None:
+    """If the first record fetched is the committed one, its attempts count on; of any other record they do not."""
+    saved = Saved(attempts=2, since=5.0)
+    same, later = Progress("orders", 0, 10, saved), Progress("orders", 0, 10, saved)
+    assert take(same, 10, 11) == [10, 11]
+    assert same.history == History(2, 5.0)
+    assert take(later, 12) == [12]
+    assert later.history == History()
+
+
+def test_a_second_fetch_leaves_the_head_s_attempts_alone() -> None:
+    """Records that come in behind a waiting head change nothing about it."""
+    part = Progress("orders", 0, 10)
+    take(part, 10, 11)
+    part.history.failed(1.0)
+    assert take(part, 12, 13) == [12, 13]
+    assert part.history.attempts == 1
+    assert part.backlog.offsets == [10, 11, 12, 13]
+
+
+def test_without_a_commit_the_first_record_is_the_beginning() -> None:
+    """A partition without a commit starts at the first offset it gets."""
+    part = Progress("orders", 0)
+    take(part, 40)
+    assert part.next == 40
+
+
+def test_a_gap_does_not_move_what_may_be_committed() -> None:
+    """A first record beyond the committed offset does not count as done what lies between."""
+    part = Progress("orders", 0, 10)
+    take(part, 15)
+    assert part.next == 10
+    part.mark()
+    assert part.ready() is None
+
+
+def test_a_history_keeps_its_first_failure() -> None:
+    """The time of the first failure stays, whatever follows."""
+    history = History()
+    history.failed(5.0)
+    history.failed(9.0)
+    assert (history.attempts, history.since) == (2, 5.0)
+
+
+def test_the_backlog_keeps_its_columns_together() -> None:
+    """Adding and dropping keep messages, orders and offsets side by side."""
+    part = Progress("orders", 0, 0)
+    take(part, 0, 1, 2)
+    part.backlog.drop(2)
+    assert part.backlog.offsets == [2]
+    assert [message.offset() for message in part.backlog.messages] == [2]
+    assert len(part.backlog) == len(part.backlog.orders) == 1
+
+
+# --- checkpoints
+
+
+def test_nothing_new_is_marked_when_nothing_moved() -> None:
+    """A mark without progress makes no checkpoint, at the start and after a checkpoint was given out."""
+    part = Progress("orders", 0, 10, Saved(attempts=1, since=2.0))
+    part.mark()
+    assert (part.unsettled, part.ready()) == (0, None)
+    finish(part)
+    part.mark()
+    part.mark()
+    assert part.unsettled == 1
+    assert part.ready() is not None
+    part.mark()
+    assert part.ready() is None
+
+
+def test_nothing_is_marked_before_anything_is_known() -> None:
+    """A partition without a commit and without a record has nothing to commit."""
+    part = Progress("orders", 0)
+    part.mark()
+    assert part.unsettled == 0
+
+
+def test_a_failed_attempt_alone_is_worth_a_commit() -> None:
+    """An attempt more at the same offset is a new checkpoint, so that attempts survive a restart."""
+    part = Progress("orders", 0, 10)
+    part.history.failed(3.0)
+    part.mark()
+    ready = part.ready()
+    assert ready is not None
+    assert (ready.offset, ready.saved.attempts, ready.saved.since) == (10, 1, 3.0)
+
+
+def test_a_checkpoint_is_a_snapshot() -> None:
+    """What happens after a mark does not change what that mark saved."""
+    part = Progress("orders", 0, 0)
+    finish(part, 3)
+    part.mark()
+    finish(part, 2)
+    part.dead += 1
+    ready = part.ready()
+    assert ready is not None
+    assert (ready.offset, ready.saved) == (3, Saved(RunningAverage(3, 0)))
+
+
+def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:
+    """What came before an unacknowledged letter may be committed; what came with it or later has to wait."""
+    part = Progress("orders", 0, 0)
+    finish(part, 5)
+    part.mark()
+    letter = part.expect_letter()
+    finish(part)
+    part.mark()
+    finish(part)
+    part.mark()
+    first = part.ready()
+    assert first is not None
+    assert first.offset == 5
+    assert (part.ready(), part.unsettled) == (None, 2)
+    letter.unacknowledged -= 1
+    last = part.ready()
+    assert last is not None
+    assert (last.offset, part.unsettled) == (7, 0)
+
+
+@STEADY
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("average"), st.integers(1, 5)),
+            st.tuples(st.sampled_from(["letter", "skip", "fail", "mark", "ready"]), st.just(0)),
+            st.tuples(st.just("acknowledge"), st.integers(0, 10)),
+        ),
+        max_size=60,
+    )
+)
+def test_no_checkpoint_passes_an_unacknowledged_letter(steps: list[tuple[str, int]]) -> None:
+    """Whatever happens in whatever order: all letters before a checkpoint are acknowledged, and its counts exact."""
+    part = Progress("orders", 0, 0)
+    fates: list[str] = []  # of each offset
+    open_letters: list[tuple[int, Checkpoint]] = []
+    given_out: list[int] = []
+
+    def look() -> None:
+        ready = part.ready()
+        if ready is None:
+            return
+        before = fates[: ready.offset]
+        assert all(offset >= ready.offset for offset, _ in open_letters)
+        assert len(before) == ready.offset
+        counts = ready.saved.average.count, ready.saved.dead, ready.saved.skipped
+        assert counts == (before.count("average"), before.count("letter"), before.count("skip"))
+        assert not given_out or ready.offset >= given_out[-1]
+        given_out.append(ready.offset)
+
+    for step, number in steps:
+        if step == "average":
+            finish(part, number)
+            fates += ["average"] * number
+        elif step == "letter":
+            open_letters.append((part.next, part.expect_letter()))
+            part.dead += 1
+            part.next += 1
+            part.fresh_history()
+            fates.append("letter")
+        elif step == "skip":
+            part.skipped += 1
+            part.next += 1
+            part.fresh_history()
+            fates.append("skip")
+        elif step == "fail":
+            part.history.failed(1.0)
+        elif step == "mark":
+            part.mark()
+        elif step == "acknowledge" and open_letters:
+            open_letters.pop(number % len(open_letters))[1].unacknowledged -= 1
+        elif step == "ready":
+            look()
+
+    part.mark()
+    look()
+    for _, checkpoint in open_letters:  # once all are acknowledged, all can be committed
+        checkpoint.unacknowledged -= 1
+    open_letters.clear()
+    look()
+    assert part.unsettled == 0
+    assert len(fates) == (given_out[-1] if given_out else 0)
