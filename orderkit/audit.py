@@ -1,23 +1,21 @@
 """Does every order add up? The ledger, the topics and the commits held against each other.
 
 Three witnesses that do not know each other: the producer's delivery reports say which records exist, the ledger says
-what the consumer did with each, and the broker says what was committed and what lies in the dead-letter topic. A lost or
-a doubled order makes two of them disagree.
+what the consumer did with each, and the broker says what was committed and what lies in the dead-letter topic. A lost
+or a doubled order makes two of them disagree.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 
 from confluent_kafka import TopicPartition
 
 from orderkit.average import RunningAverage
 from orderkit.dead_letters import read_dead_letters
 from orderkit.kafka import Connection
-from orderkit.ledger import AVERAGED, DEAD, FINISHED, RETRY, SKIPPED, TAKEN, Ledger, Tally
+from orderkit.ledger import AVERAGED, DEAD, FINISHED, RETRY, SKIPPED, TAKEN, UNDONE, Ledger, Tally
 from orderkit.progress import Saved
 
 Origin = tuple[str, int, int]
@@ -128,8 +126,8 @@ def account(
         broker: for the report.
     """
     tallies = {partition: tally for (name, partition), tally in ledger.tallies.items() if name == topic}
-    exist = {number: _offsets(tally, TAKEN) for number, tally in (produced or tallies).items()}
-    finished = {number: set(_offsets(tally, FINISHED)) for number, tally in tallies.items()}
+    exist = {number: tally.offsets(TAKEN) for number, tally in (produced or tallies).items()}
+    finished = {number: set(tally.offsets(FINISHED)) for number, tally in tallies.items()}
     lost = in_flight = 0
     for number, offsets in exist.items():
         open_ones = [offset for offset in offsets if offset not in finished.get(number, ())]
@@ -137,14 +135,20 @@ def account(
         lost += passed
         in_flight += len(open_ones) - passed
     doubled = sum(tally.doubled() for tally in tallies.values())
-    if produced is not None:  # the same order written twice has two offsets, but one id
+    if produced is not None:
         doubled += _doubled_ids(ledger)
-        missing_commit = ledger.counts[AVERAGED] - state.average.count
-        lost, doubled = lost + max(0, missing_commit), doubled + max(0, -missing_commit)
+        for counted, saved in (
+            (ledger.counts[AVERAGED], state.average.count),
+            (ledger.counts[DEAD], state.dead),
+            (ledger.counts[SKIPPED], state.skipped),
+        ):
+            lost += max(0, counted - saved)
+            doubled += max(0, saved - counted)
     if letters is not None:
-        seen = Counter(origin for origin in letters if origin[0] == topic)
-        lost += max(0, ledger.counts[DEAD] - len(seen))
-        doubled += sum(seen.values()) - len(seen)
+        dead = {(topic, number, offset) for number, tally in tallies.items() for offset in tally.with_fate(DEAD)}
+        seen = [origin for origin in letters if origin[0] == topic]
+        lost += len(dead - set(seen))
+        doubled += len(seen) - len(dead & set(seen))
     return Report(
         produced=sum(map(len, exist.values())),
         averaged=ledger.counts[AVERAGED],
@@ -160,18 +164,14 @@ def account(
     )
 
 
-def _offsets(tally: Tally, least: int) -> list[int]:
-    return [tally.base + i for i, state in enumerate(tally.cells) if state >= least]
-
-
 def _doubled_ids(ledger: Ledger) -> int:
-    """Count orders that were finished under two offsets; possible while the ledger remembers all."""
+    """Count orders written twice: one id, two offsets. Possible while the ledger remembers all events."""
     if not ledger.complete:
         return 0
     where: dict[str, set[tuple[int, int]]] = {}
-    rows = zip_longest(ledger.order_id, ledger.partition, ledger.offset, ledger.fate)
+    rows = zip(ledger.order_id, ledger.partition, ledger.offset, ledger.fate, strict=True)
     for order_id, partition, offset, fate in rows:
-        if fate != RETRY and order_id is not None:
+        if fate not in (RETRY, UNDONE) and order_id is not None:
             where.setdefault(order_id, set()).add((partition, offset))
     return sum(len(places) - 1 for places in where.values())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from fractions import Fraction
 
 # Every float32 is a whole number of 2**-149 (IEEE 754, smallest subnormal), so sums in this unit are exact integers.
@@ -13,7 +13,7 @@ UNIT = 2.0**BITS
 # A float64 holds 53 bits: a sum of float32s is exact in it while largest sum / smallest unit fits.
 _EXACT = 2.0**53
 _FLOAT32_BITS = 2.0**24
-_EXACTLY = Context(prec=500)
+_EXACTLY = Context(prec=500, traps=[Inexact, InvalidOperation])  # what would not be exact is an error
 
 
 @dataclass
@@ -79,7 +79,6 @@ class RunningAverage:
             units = _EXACTLY.multiply(Decimal(text), Decimal(2**BITS))
         except ArithmeticError:
             raise ValueError(f"{text!r} is no sum of prices") from None
-        whole = units.to_integral_value(ROUND_HALF_EVEN)
-        if whole != units:
+        if not units.is_finite() or units < 0 or units != units.to_integral_value():
             raise ValueError(f"{text!r} is no sum of prices")
-        return cls(count, int(whole))
+        return cls(count, int(units))

@@ -48,7 +48,7 @@ def load_schema(path: str | Path | None = None) -> dict[str, Any]:
         schema = json.loads(Path(path).read_text("utf-8") if path else order_schema())
         fastavro.parse_schema(schema)
         fields = {field["name"]: field for field in schema["fields"]}
-    except (OSError, ValueError, KeyError, TypeError, SchemaParseException) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SchemaParseException) as error:
         told = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise UsageError(f"Schema file {path} cannot be used: {told}.") from None
     for name, kind in FIELDS.items():
@@ -106,7 +106,9 @@ class Codec:
         try:
             order: Any = fastavro.schemaless_reader(source, self.schema, None)
         except Exception as error:  # whatever fastavro runs into, the bytes are to blame
-            raise Poison(f"no order: {error} (at byte {start + source.tell()} of {len(value or b'')})") from error
+            at = min(start + source.tell(), len(value or b""))
+            why = str(error).partition(" from <")[0] or "the bytes end too early"
+            raise Poison(f"no order: {why} (at byte {at} of {len(value or b'')})") from error
         if source.tell() != len(body):
             left = len(body) - source.tell()
             raise Poison(f"no order: {left} bytes left over (at byte {start + source.tell()})")

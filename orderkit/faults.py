@@ -78,7 +78,8 @@ class Faults:
 
     def _in_outage(self, order_id: str) -> bool:
         first, last = self.outage or (1, 0)
-        return order_id.isascii() and order_id.isdecimal() and first <= int(order_id) <= last
+        number = order_id if len(order_id) < 20 and order_id.isascii() and order_id.isdecimal() else "-1"
+        return first <= int(number) <= last
 
     def spoil(self, order_id: str, value: bytes) -> bytes:
         """Damage the bytes of an order if its fate says so: they end in the middle of the price."""

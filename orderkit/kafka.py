@@ -185,12 +185,13 @@ def connect(bootstrap: str | None = None, properties: str | Path | None = None) 
     config = read_properties(Path(properties)) if properties else {}
     in_file = config.pop("bootstrap.servers", None)
     address = bootstrap or named_broker() or in_file or LOCALHOST
+    address = re.sub(r"\s*,\s*", ",", address)
     if not all(re.fullmatch(r"[^\s:,]+:\d{1,5}|\[[^\]]+\]:\d{1,5}", part) for part in address.split(",")):
         raise UsageError(f"{address!r} is not a Kafka address. Write HOST:PORT, as in {LOCALHOST}.")
     return Connection(address, config)
 
 
-_JAAS = re.compile(r"""(username|password)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s;"']+))""")
+_JAAS = re.compile(r"""(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s;"']+))""")
 
 
 def read_properties(path: Path) -> dict[str, str]:
@@ -202,14 +203,14 @@ def read_properties(path: Path) -> dict[str, str]:
         UsageError: no such file, or a store that librdkafka cannot open.
     """
     try:
-        given = dict(javaproperties.loads(path.read_text(encoding="utf-8")))
+        given = dict(javaproperties.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError) as error:
         raise UsageError(f"--command-config {path}: {getattr(error, 'strerror', None) or error}.") from None
     config: dict[str, str] = {}
     for name, value in given.items():
         if name == "sasl.jaas.config":
-            for key, *quoted in _JAAS.findall(value):
-                config[f"sasl.{key}"] = re.sub(r"\\(.)", r"\1", "".join(quoted))
+            login = {key: re.sub(r"\\(.)", r"\1", "".join(quoted)) for key, *quoted in _JAAS.findall(value)}
+            config |= {f"sasl.{key}": login[key] for key in ("username", "password") if key in login}
         elif name == "ssl.truststore.location":
             _refuse_jks(path, given.get("ssl.truststore.type", "JKS"), "PEM")
             config["ssl.ca.location"] = value

@@ -52,6 +52,8 @@ def random_orders(seed: int, products: Sequence[str] = tuple(PRODUCTS), first: i
     Raises:
         UsageError: a product that the kit does not sell.
     """
+    if not products:
+        raise UsageError(f"No products to choose from. There are: {', '.join(PRODUCTS)}.")
     if unknown := [name for name in products if name not in PRODUCTS]:
         raise UsageError(f"Unknown product {unknown[0]!r}. Choose from: {', '.join(PRODUCTS)}.")
     return _orders(random.Random(seed), list(products), first)

@@ -70,7 +70,7 @@ class Saved:
             average = RunningAverage.from_sum(int(state["count"]), state["total"])
             rest = int(state["dead"]), int(state["skipped"]), int(state.get("attempts", 0))
             return cls(average, *rest, float(state.get("since", 0.0)))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
 

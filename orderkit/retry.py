@@ -18,7 +18,7 @@ WhenSpent = Literal["dead-letter", "skip", "stop"]
 class Failure(Exception):
     """A failure that knows its own kind; a handler raises one of the four below."""
 
-    reason: Reason
+    reason: Reason = "transient"
 
 
 class Poison(Failure):
@@ -46,7 +46,16 @@ class Fatal(Failure):
 
 
 # A bug in the handler fails on every order; dead-lettering for it would drain the topic.
-BUGS = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError, MemoryError)
+BUGS = (
+    TypeError,
+    AttributeError,
+    NameError,
+    ImportError,
+    AssertionError,
+    NotImplementedError,
+    RecursionError,
+    MemoryError,
+)
 # Bad data fails the same way each time.
 BAD_DATA = (ValueError, LookupError, ArithmeticError)
 
@@ -71,7 +80,8 @@ def root_cause(error: BaseException) -> BaseException:
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__) or error
+        before = error.__context__ if error.__cause__ is None and not error.__suppress_context__ else error.__cause__
+        error = error if before is None else before
     return error
 
 
@@ -86,21 +96,21 @@ class Retry:
 class DeadLetter:
     """Give up on the order, and keep it where it can be looked at."""
 
-    reason: Reason
+    reason: Reason = "transient"
 
 
 @dataclass(frozen=True)
 class Skip:
     """Give up on the order and go on without it."""
 
-    reason: Reason
+    reason: Reason = "transient"
 
 
 @dataclass(frozen=True)
 class Stop:
     """Stop the consumer; the order stays where it is."""
 
-    reason: Reason
+    reason: Reason = "transient"
 
 
 Decision = Retry | DeadLetter | Skip | Stop

@@ -72,7 +72,7 @@ class View:
 
     def _fates(self) -> Table:
         ledger = self._consumer.ledger
-        averaged, retries, dead, skipped = ledger.counts
+        averaged, retries, dead, skipped, _ = ledger.counts
         table = Table.grid(padding=(0, 2))
         cells = [f"[blue]averaged {averaged}", f"[yellow]retries {retries}", f"[red]dead {dead}"]
         if skipped:

@@ -48,8 +48,8 @@ def written(connection: Connection, topic: str) -> int:
     return sum(high - low for low, high in connection.watermarks(topic).values())
 
 
-def java_of(folder: Path) -> list[int]:
-    """List the Java processes that run on `folder`."""
+def processes_on(folder: Path) -> list[int]:
+    """List the processes, Java and its keeper, that run a broker on `folder`."""
     listed = subprocess.run(["ps", "-axww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
     lines = (line.split(maxsplit=1) for line in listed.splitlines())
     return [int(pid) for pid, command in lines if "kafka.Kafka" in command and str(folder) in command]
@@ -86,7 +86,8 @@ def test_a_misspelt_topic_is_not_created(apache: ApacheBroker) -> None:
 @pytest.mark.kafka
 def test_share_groups_and_their_dead_letters_are_on(apache: ApacheBroker) -> None:
     """Kafka's own dead-letter queue for share groups can be configured."""
-    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+    from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+    from confluent_kafka.admin._resource import ResourceType
 
     wanted = {
         "share.auto.offset.reset": "earliest",
@@ -113,17 +114,17 @@ def test_records_outlive_a_stop_and_a_power_cut() -> None:
         address, folder = broker.bootstrap, broker._server.folder
         write(broker.connection, "orders")
         broker.down()
-        assert java_of(folder) == []
+        assert processes_on(folder) == []
         broker.up()
         broker.up()
         write(broker.connection, "orders")
         broker.kill()
-        assert java_of(folder) == []
+        assert processes_on(folder) == []
         broker.up()
         assert broker.bootstrap == address
         assert written(broker.connection, "orders") == 2
     assert not folder.exists()
-    assert java_of(folder) == []
+    assert processes_on(folder) == []
     broker.close()
     for verb in (broker.down, broker.up, broker.kill, lambda: broker.create_topics({"late": 1})):
         with pytest.raises(OrderkitError, match="closed"):
@@ -140,10 +141,19 @@ def test_a_folder_keeps_topics_and_records(tmp_path: Path) -> None:
         assert second.connection.metadata().cluster_id == identity
         assert second.connection.partitions("orders") == [0, 1, 2]
         assert written(second.connection, "orders") == 1
-        with pytest.raises(OrderkitError, match=r"(?i)lock.*broker\.log"):
-            ApacheBroker(folder=tmp_path)
-        assert second.connection.metadata().cluster_id == identity
     assert (tmp_path / "data" / "meta.properties").exists()
+
+
+@pytest.mark.kafka
+def test_two_brokers_do_not_share_a_folder(tmp_path: Path) -> None:
+    """A second broker on the folder of a running one is refused, and the first does not suffer."""
+    with ApacheBroker({"orders": 1}, folder=tmp_path) as broker:
+        with pytest.raises(OrderkitError, match="another broker runs in this folder"):
+            ApacheBroker({}, folder=tmp_path)
+        write(broker.connection, "orders")
+        broker.down()
+        broker.up()
+        assert written(broker.connection, "orders") == 1
 
 
 @pytest.mark.kafka
@@ -153,7 +163,7 @@ def test_a_setting_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
         ApacheBroker(folder=tmp_path, properties={"num.io.threads": "many"})
     assert "\n" not in str(caught.value)
     assert "ConfigException" in (tmp_path / "broker.log").read_text()
-    assert java_of(tmp_path) == []
+    assert processes_on(tmp_path) == []
 
 
 @pytest.mark.kafka
@@ -216,9 +226,9 @@ def start_program(folder: Path, ending: str = "raise SystemExit(3)") -> subproce
 def test_no_broker_is_left_when_its_program_is_killed(tmp_path: Path) -> None:
     """`kill -9` of the program ends its broker too."""
     with start_program(tmp_path) as program:
-        assert len(java_of(tmp_path)) == 1
+        assert processes_on(tmp_path)
         program.kill()
-        eventually(lambda: java_of(tmp_path) == [], "the end of the broker")
+        eventually(lambda: processes_on(tmp_path) == [], "the end of the broker")
 
 
 @needs_signals
@@ -230,7 +240,7 @@ def test_ctrl_c_ends_the_broker_after_the_program(tmp_path: Path) -> None:
         os.killpg(program.pid, signal.SIGINT)
         assert program.stdout.read() == "clean\n"
         assert program.wait(40) == 3
-        assert java_of(tmp_path) == []
+        assert processes_on(tmp_path) == []
 
 
 @pytest.mark.parametrize(

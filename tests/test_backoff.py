@@ -20,7 +20,7 @@ ATTEMPTS = st.integers(1, 10**6)
 KINDS = st.sampled_from(sorted(FORMULAS))
 
 
-@settings(STEADY, max_examples=400)
+@settings(STEADY, max_examples=200)
 @given(KINDS, SECONDS, SECONDS, ATTEMPTS, SECONDS, DRAWS)
 @example("exponential", 1e6, 1e6, 10**6, 0.0, 0.0)
 @example("decorrelated", 5.0, 1.0, 1, 1e6, 0.9)

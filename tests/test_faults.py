@@ -117,6 +117,13 @@ def test_transient_failures_come_at_their_rate(rate: float) -> None:
     assert in_band(hits(faults, "transient", attempt=2), rate)
 
 
+def test_each_attempt_has_a_chance_of_its_own() -> None:
+    """Of the orders whose first attempt fails, the second fails at the same rate: a retry can help."""
+    faults = Faults(1, transient_rate=0.3)
+    both = sum(fate(faults, name, 1) != "fine" and fate(faults, name, 2) != "fine" for name in IDS)
+    assert in_band(both, 0.3 * 0.3)
+
+
 @pytest.mark.parametrize("rate", RATES)
 def test_permanent_failures_come_at_their_rate(rate: float) -> None:
     """The share of orders that are refused is the rate."""

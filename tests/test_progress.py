@@ -11,7 +11,7 @@ from orderkit.average import RunningAverage
 from orderkit.order import Order
 from orderkit.progress import Checkpoint, History, Progress, Saved
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=200)
+STEADY = settings(derandomize=True, deadline=None, max_examples=120)
 COUNTS = st.integers(0, 2**63)
 AVERAGES = st.builds(RunningAverage, COUNTS, st.integers(0, 2**340))
 SAVED = st.builds(Saved, AVERAGES, COUNTS, COUNTS, st.integers(1, 2**31), st.floats(min_value=0, max_value=1e11))

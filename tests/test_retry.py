@@ -30,7 +30,7 @@ from orderkit.retry import (
     root_cause,
 )
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=300)
+STEADY = settings(derandomize=True, deadline=None, max_examples=150)
 REASONS: list[Reason] = ["poison", "permanent", "transient", "fatal"]
 ENDS: dict[WhenSpent, Decision] = {
     "dead-letter": DeadLetter("transient"),

@@ -58,6 +58,7 @@ def kafka_home(quiet: bool = False) -> Path:
     Raises:
         OrderkitError: it cannot be fetched, or the extra is not installed.
     """
+    java()
     home = cache_folder() / f"kafka-{VERSION}"
     if home.is_dir():
         return home

@@ -1,6 +1,7 @@
 """Starts a command and ends it when the process that asked for it is gone, however that went.
 
-Run as a script, in a session of its own, so that Ctrl-C in the terminal reaches neither the keeper nor what it keeps.
+Run as a script, `_keeper.py LOCK COMMAND...`, in a session of its own, so that Ctrl-C in the terminal reaches neither
+the keeper nor what it keeps. It holds the file LOCK meanwhile: two commands on the same data would spoil them.
 A line `stop` or `kill` on standard input says how to end; the end of the input means `stop`.
 """
 
@@ -11,9 +12,34 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from types import FrameType
+from typing import IO
 
 PATIENCE = 20.0  # seconds between asking a process to end and making it
+LOCK_PATIENCE = 5.0  # seconds; a program that was ended and is started again finds its old broker still stopping
+
+
+def lock(path: str) -> IO[bytes]:
+    """Take the file for this process alone, for as long as the returned file is open."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    file = open(path, "ab")  # noqa: PTH123, SIM115  stays open
+    while True:
+        try:
+            if sys.platform == "win32":
+                import msvcrt  # noqa: PLC0415
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl  # noqa: PLC0415
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                sys.exit("another broker runs in this folder")
+            time.sleep(0.1)
+        else:
+            return file
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
@@ -47,4 +73,5 @@ def keep(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(keep(sys.argv[1:]))
+    with lock(sys.argv[1]):
+        sys.exit(keep(sys.argv[2:]))

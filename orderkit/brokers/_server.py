@@ -56,14 +56,19 @@ class Server:
 
     def launch(self) -> None:
         """Start Java under its keeper, in a session that Ctrl-C does not reach."""
-        keeper = [sys.executable, "-P", str(Path(_keeper.__file__)), *self._command, str(self.settings)]
+        keeper = [sys.executable, "-P", str(Path(_keeper.__file__)), str(self.folder / "in-use")]
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  the kit's own command
-                keeper, stdin=subprocess.PIPE, stdout=log, stderr=log, bufsize=0, **apart
+                [*keeper, *self._command, str(self.settings)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                bufsize=0,
+                **apart,
             )
 
     def end(self, word: str) -> None:

@@ -150,7 +150,6 @@ class ApacheBroker:
     def _start_on_free_ports(self) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             self._ports = _free_ports([*self._listeners, CONTROLLER])
-            self._write_settings()
             try:
                 return self._start()
             except PortTaken:
@@ -159,6 +158,7 @@ class ApacheBroker:
         return None
 
     def _start(self) -> None:
+        self._write_settings()
         self._server.launch()
         try:
             self._await(())

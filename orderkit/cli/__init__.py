@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_run(arguments, debug="--debug" in arguments))
 
 
-def _run(arguments: list[str], debug: bool) -> int:
+def _run(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  one way out for each kind of end
     try:
         status: Any = cli.main(arguments, prog_name="orderkit", standalone_mode=False)
     except click.UsageError as error:
