@@ -10,6 +10,7 @@ from fractions import Fraction
 # Every float32 is a whole number of 2**-149 (IEEE 754, smallest subnormal), so sums in this unit are exact integers.
 BITS = 149
 UNIT = 2.0**BITS
+LARGEST = 2**277 - 2**253  # the largest float32, in this unit
 # A float64 holds 53 bits: a sum of float32s is exact in it while largest sum / smallest unit fits.
 _EXACT = 2.0**53
 _FLOAT32_BITS = 2.0**24
@@ -79,6 +80,7 @@ class RunningAverage:
             units = _EXACTLY.multiply(Decimal(text), Decimal(2**BITS))
         except ArithmeticError:
             raise ValueError(f"{text!r} is no sum of prices") from None
-        if not units.is_finite() or units < 0 or units != units.to_integral_value():
+        fits = units.is_finite() and 0 <= units <= count * LARGEST
+        if not fits or units != units.to_integral_value():
             raise ValueError(f"{text!r} is no sum of prices")
         return cls(count, int(units))

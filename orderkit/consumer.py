@@ -135,6 +135,7 @@ class RetryingConsumer:
 
     def close(self) -> None:
         """Commit what is done and leave the group; what is not done stays for the next run."""
+        self.member.await_commit(time.monotonic() + LAST_WORD)
         parts = list(self.member.parts.values())
         self.delivery.finish(parts, LAST_WORD)
         self._lost([part for part in parts if part.committed < part.next])
@@ -229,12 +230,14 @@ class RetryingConsumer:
                     part.skipped += 1
                 case Retry(after):
                     history.wait = after
-                    if after > 0 and self.engine.wait(part, after) is Answer.HOLD:
+                    answer = self.engine.wait(part, after) if after > 0 else Answer.AGAIN
+                    if answer is Answer.HOLD:
                         return False
-                    if (again := self._attempt_again(part, i)) is not None:
-                        error = again
-                        continue
-                    self._averaged(part, i, i + 1)
+                    if answer is Answer.AGAIN:
+                        if (again := self._attempt_again(part, i)) is not None:
+                            error = again
+                            continue
+                        self._averaged(part, i, i + 1)
             part.next = part.backlog.offsets[i] + 1
             part.fresh_history()
             return True

@@ -27,7 +27,7 @@ class AtLeastOnce:
         self._letters.serve()
         for part in self._member.parts.values():
             if part.refused:
-                self._member.hold(part, time.monotonic() + PROBE[0])
+                self._member.hold(part, max(part.due, time.monotonic() + PROBE[0]))
                 self._member.steer(part)
         self._member.commit(_ready(self._member.parts.values()))
 

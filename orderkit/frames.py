@@ -10,15 +10,15 @@ from orderkit.ledger import AVERAGED, FATES, Ledger
 
 def ledger_frame(ledger: Ledger) -> pd.DataFrame:
     """Give all events of a ledger as a frame; columns as `Ledger.frame` says."""
-    at, topic, partition, offset, order_id, price, attempt, fate, wait, reason, error = ledger.rows()
+    columns, dropped, earlier = ledger.rows()
+    at, topic, partition, offset, order_id, price, attempt, fate, wait, reason, error = columns
     many = len(fate)
     averaged = np.array(fate, dtype=np.int64) == AVERAGED
-    earlier = ledger.dropped_average
     total = earlier.mean * earlier.count + np.cumsum(np.where(averaged, price, 0.0))
     count = earlier.count + np.cumsum(averaged)
     frame = pd.DataFrame(
         {
-            "seq": np.arange(ledger.dropped, ledger.dropped + many),
+            "seq": np.arange(dropped, dropped + many),
             "at": np.array(at),
             "topic": pd.Categorical(topic),
             "partition": np.array(partition, dtype=np.int64),

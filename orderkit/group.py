@@ -68,8 +68,8 @@ class GroupMember:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
         settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
         self._client: Consumer = connection.consumer(group, on_commit=self._committed, **settings)
-        self._under_way: list[tuple[Progress, Checkpoint]] = []
-        self._again: dict[Key, tuple[Progress, Checkpoint]] = {}
+        self._sent: dict[Key, tuple[Progress, Checkpoint]] = {}
+        self._waiting: dict[Key, tuple[Progress, Checkpoint]] = {}
         self._client.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -123,32 +123,39 @@ class GroupMember:
 
     def commit(self, ready: Sequence[tuple[Progress, Checkpoint]]) -> None:
         """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
-        self._again |= {key: (part, point) for key, part, point in _keyed(ready)}
-        if self._under_way or not self._again:
+        self._waiting |= {key: (part, point) for key, part, point in _keyed(ready)}
+        if self._sent or not self._waiting:
             return
-        self._under_way, self._again = list(self._again.values()), {}
+        self._sent, self._waiting = self._waiting, {}
         try:
-            self._client.commit(offsets=_offsets(self._under_way), asynchronous=True)
+            self._client.commit(offsets=_offsets(self._sent.values()), asynchronous=True)
         except KafkaException as error:
-            self._committed(error.args[0], [])
+            self._committed(error.args[0], [TopicPartition(*key) for key in self._sent])
 
     def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-        sent, self._under_way = self._under_way, []
-        codes = {(offset.topic, offset.partition): offset.error for offset in offsets}
-        for part, checkpoint in sent:
-            key = (part.topic, part.partition)
-            if error is None and not codes.get(key):
-                part.committed = checkpoint.offset
-            elif self.parts.get(key) is part:
-                self._again.setdefault(key, (part, checkpoint))
+        """Take in the answer to a commit in the background; what failed is tried again, unless newer work waits."""
+        sent, self._sent = self._sent, {}
+        for offset in offsets:
+            key = (offset.topic, offset.partition)
+            part = self.parts.get(key)
+            if part is None or key not in sent or sent[key][0] is not part:
+                continue
+            if error is None and offset.error is None:
+                part.committed = max(part.committed, sent[key][1].offset)
+            else:
+                self._waiting.setdefault(key, sent[key])
         if error is not None and error.code() not in MOVED_ON:
             log.warning("the commit failed and will be tried again: %s", error.str())
 
-    def commit_now(self, ready: Sequence[tuple[Progress, Checkpoint]], timeout: float = 10.0) -> bool:
-        """Commit and wait for the answer; whether every partition's offset went through."""
-        wanted = {key: (part, point) for key, part, point in _keyed(self._under_way)} | self._again
-        wanted |= {key: (part, point) for key, part, point in _keyed(ready)}
-        self._again = {}
+    def await_commit(self, deadline: float) -> None:
+        """Wait for the answer to the commit under way, in the last turn: two at once could overtake each other."""
+        while self._sent and time.monotonic() < deadline:
+            self._client.poll(0.05)  # a record that comes now is not committed, and so not lost
+
+    def commit_now(self, ready: Sequence[tuple[Progress, Checkpoint]], timeout: float = 10.0) -> None:
+        """Commit and wait for the answer."""
+        wanted = self._sent | self._waiting | {key: (part, point) for key, part, point in _keyed(ready)}
+        self._waiting = {}
         pending = [(part, point) for key, (part, point) in wanted.items() if self.parts.get(key) is part]
         deadline = time.monotonic() + timeout
         while pending and time.monotonic() < deadline:
@@ -163,11 +170,10 @@ class GroupMember:
             failed = {(answer.topic, answer.partition) for answer in answers if answer.error}
             for part, point in pending:
                 if (part.topic, part.partition) not in failed:
-                    part.committed = point.offset
+                    part.committed = max(part.committed, point.offset)
             pending = [(part, point) for part, point in pending if (part.topic, part.partition) in failed]
         if pending:
             self._ask_what_went_through([part for part, _ in pending])
-        return not pending
 
     def _ask_what_went_through(self, parts: list[Progress]) -> None:
         """Learn where the group stands after a commit failed: an earlier one may have arrived all the same."""
@@ -198,7 +204,7 @@ class GroupMember:
     def _forget(self, parts: list[Progress]) -> None:
         for part in parts:
             key = (part.topic, part.partition)
-            for table in (self.parts, self.held, self._again):
+            for table in (self.parts, self.held, self._waiting):
                 table.pop(key, None)
             self._paused.discard(key)
 
@@ -211,7 +217,7 @@ def _keyed(ready: Iterable[tuple[Progress, Checkpoint]]) -> Iterator[tuple[Key, 
     return (((part.topic, part.partition), part, point) for part, point in ready)
 
 
-def _offsets(ready: Sequence[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
+def _offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
     return [TopicPartition(part.topic, part.partition, point.offset, point.saved.to_text()) for part, point in ready]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import javaproperties
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
@@ -96,15 +97,22 @@ class Connection:
         Raises:
             OrderkitError: nobody answers, with the ways to get a broker.
         """
-        admin = self.admin()
+        told: list[KafkaError] = []
+        admin = self._client(AdminClient, {}, {"error_cb": told.append})
         try:
-            return admin.list_topics(timeout=timeout)
+            found: ClusterMetadata = admin.list_topics(timeout=timeout)
         except KafkaException:
+            if refused := [error for error in told if error.code() == KafkaError._AUTHENTICATION]:
+                raise OrderkitError(
+                    f"The broker at {self.bootstrap} refuses this user or password: {refused[0].str()}. "
+                    "Check --command-config."
+                ) from None
             raise OrderkitError(
                 f"No Kafka broker answers at {self.bootstrap}. Start one with `orderkit broker` or "
                 "`docker compose up`, or name yours with --bootstrap-server HOST:PORT "
                 "(and --command-config FILE if it wants TLS or a password)."
             ) from None
+        return found
 
     @property
     def is_embedded(self) -> bool:
@@ -140,7 +148,14 @@ class Connection:
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise OrderkitError(f"Topic {name!r} cannot be created: {error.args[0].str()}.") from None
+        self._await_topics(missing)
         return list(missing)
+
+    def _await_topics(self, names: Iterable[str], timeout: float = 10.0) -> None:
+        """Wait until the brokers know new topics; they hear of them a moment after the controller has said yes."""
+        deadline = time.monotonic() + timeout
+        while set(names) - set(self.metadata().topics) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def delete_topics(self, names: Sequence[str]) -> None:
         """Delete topics with all that is in them.
@@ -215,7 +230,7 @@ def read_properties(path: Path) -> dict[str, str]:
             _refuse_jks(path, given.get("ssl.truststore.type", "JKS"), "PEM")
             config["ssl.ca.location"] = value
         elif name == "ssl.keystore.location":
-            if given.get("ssl.keystore.type") == "PEM":
+            if given.get("ssl.keystore.type", "").upper() == "PEM":
                 config["ssl.certificate.location"] = config["ssl.key.location"] = value
             else:
                 _refuse_jks(path, given.get("ssl.keystore.type", "JKS"), "PKCS12")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +48,14 @@ class Tally:
 
     def finish(self, offsets: Sequence[int], fate: int = AVERAGED) -> None:
         """Note that these records were averaged, dead-lettered or skipped."""
-        if not self._swap(offsets, TAKEN, FINISHED):
-            for offset in offsets:
-                cell = max(TAKEN, self.cells[offset - self.base])
-                self.cells[offset - self.base] = min(255, cell + 1)
-        if fate != AVERAGED:
-            for offset in offsets:
-                self.fates[offset - self.base] = fate
+        if self._swap(offsets, TAKEN, FINISHED, fate):
+            return
+        for offset in offsets:
+            i = offset - self.base
+            self.cells[i] = min(255, max(TAKEN, self.cells[i]) + 1)
+            self.fates[i] = fate
 
-    def _swap(self, offsets: Sequence[int], old: int, new: int) -> bool:
+    def _swap(self, offsets: Sequence[int], old: int, new: int, fate: int = AVERAGED) -> bool:
         """Move a gapless run of offsets from one state to another at once, if all of them are in it."""
         low, high = min(offsets), max(offsets)
         self._reach(low, high)
@@ -63,6 +63,7 @@ class Tally:
         if list(offsets) != list(range(low, high + 1)) or self.cells[run].count(old) != len(offsets):
             return False
         self.cells[run] = bytes([new]) * len(offsets)
+        self.fates[run] = bytes([fate]) * len(offsets)
         return True
 
     def forget_from(self, offset: int) -> list[int]:
@@ -220,9 +221,10 @@ class Ledger:
             return
         extra = len(self) - self.keep
         gone = zip(self.price[:extra], self.fate[:extra], strict=True)
-        self.dropped_average.add_all([price for price, fate in gone if fate == AVERAGED])
+        prices = [price for price, fate in gone if fate == AVERAGED]
         with self._whole:
             self.dropped += extra
+            self.dropped_average.add_all(prices)
             for column in self._columns:
                 del column[:extra]
 
@@ -242,11 +244,14 @@ class Ledger:
                     self.reasons[self.reason[i] or ""] -= 1
                 self.fate[i] = UNDONE
 
-    def rows(self) -> list[Any]:
-        """Copy all columns, cut to the same length; safe while the worker appends."""
+    def rows(self) -> tuple[list[Any], int, RunningAverage]:
+        """Copy all columns, cut to the same length; say how many events were dropped, and their average.
+
+        Safe while the worker appends.
+        """
         with self._whole:
             many = len(self.fate)
-            return [column[:many] for column in self._columns]
+            return [column[:many] for column in self._columns], self.dropped, replace(self.dropped_average)
 
     def frame(self) -> pd.DataFrame:
         """Give the events as a frame, oldest first.

@@ -96,21 +96,21 @@ class Retry:
 class DeadLetter:
     """Give up on the order, and keep it where it can be looked at."""
 
-    reason: Reason = "transient"
+    reason: Reason
 
 
 @dataclass(frozen=True)
 class Skip:
     """Give up on the order and go on without it."""
 
-    reason: Reason = "transient"
+    reason: Reason
 
 
 @dataclass(frozen=True)
 class Stop:
     """Stop the consumer; the order stays where it is."""
 
-    reason: Reason = "transient"
+    reason: Reason
 
 
 Decision = Retry | DeadLetter | Skip | Stop

@@ -5,26 +5,27 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, Message, TopicPartition
 
-from orderkit.audit import Origin, dead_letter_origins, group_state
+from orderkit.audit import GroupState, Origin, dead_letter_origins, group_state
 from orderkit.average import RunningAverage
 from orderkit.avro import Codec
 from orderkit.backoff import Backoff
 from orderkit.brokers import Broker, EmbeddedBroker
-from orderkit.consumer import RetryingConsumer
+from orderkit.consumer import Handler, RetryingConsumer, accept
 from orderkit.dead_letters import DeadLetterRecord, Headers, read_dead_letters, read_topic
 from orderkit.faults import Faults
-from orderkit.kafka import Connection
 from orderkit.order import Order, random_orders
+from orderkit.progress import Saved
 from orderkit.retry import Failure, Permanent, RetryPolicy, Transient
 
 AT_ONCE = RetryPolicy(backoff=Backoff("fixed", base=0.0))
@@ -33,19 +34,26 @@ SOON = RetryPolicy(backoff=Backoff("fixed", base=0.02))
 BROKERS = ["embedded", pytest.param("apache", marks=pytest.mark.kafka)]
 
 
+@cache
+def shared() -> EmbeddedBroker:
+    """Open the embedded broker that tests share; one that is broken on purpose is mended by the test that broke it."""
+    return EmbeddedBroker(topics={})
+
+
 @contextmanager
-def any_broker(name: str, request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """Open a fresh embedded broker, or borrow the session's real one."""
-    if name == "embedded":
-        with EmbeddedBroker(topics={}) as broker:
-            yield broker
-    else:
-        yield request.getfixturevalue("apache")
+def slowed(milliseconds: int) -> Iterator[None]:
+    """Let every answer of the shared broker take so long."""
+    shared().slow(milliseconds)
+    try:
+        yield
+    finally:
+        shared().slow(0)
 
 
-def one_partition() -> EmbeddedBroker:
-    """Open a broker whose topics have one partition each."""
-    return EmbeddedBroker(topics={"orders": 1, "orders-dlq": 1})
+def open_broker(name: str, request: pytest.FixtureRequest) -> Broker:
+    """Give the shared embedded broker, or the session's real one."""
+    broker: Broker = shared() if name == "embedded" else request.getfixturevalue("apache")
+    return broker
 
 
 def take_orders(count: int, seed: int = 1) -> list[Order]:
@@ -62,6 +70,20 @@ def soon(condition: Callable[[], object], seconds: float = 20.0) -> Callable[[],
             return True
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
         return False
+
+    return met
+
+
+def rarely(condition: Callable[[], object], every: float = 0.2) -> Callable[[], bool]:
+    """Ask a condition that costs the broker work no more often than this; in between it is not met."""
+    due = 0.0
+
+    def met() -> bool:
+        nonlocal due
+        if time.monotonic() < due:
+            return False
+        due = time.monotonic() + every
+        return bool(condition())
 
     return met
 
@@ -83,39 +105,6 @@ class Record:
     partition: int = 0
 
 
-def send(connection: Connection, records: Sequence[Record], topic: str = "orders") -> None:
-    """Write records byte for byte, and wait until the broker has them all."""
-    errors: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            errors.append(error)
-
-    producer = connection.producer(message_max_bytes=16 * 1024 * 1024, queue_buffering_max_messages=200_000)
-    for record in records:
-        headers: Any = record.headers or None
-        producer.produce(
-            topic, record.value, record.key, record.partition, headers=headers, on_delivery=delivered
-        )
-    assert producer.flush(20) == 0
-    assert not errors
-
-
-def send_orders(
-    connection: Connection, orders: Sequence[Order], topic: str = "orders", partitions: int = 1, wire: str = "single"
-) -> None:
-    """Write orders, dealt to the partitions in turn."""
-    codec = Codec(wire)
-    send(
-        connection,
-        [
-            Record(codec.encode(order), order["orderId"].encode(), partition=i % partitions)
-            for i, order in enumerate(orders)
-        ],
-        topic,
-    )
-
-
 def average_of(orders: Sequence[Order]) -> RunningAverage:
     """Average orders one by one, in whole units."""
     average = RunningAverage()
@@ -124,37 +113,115 @@ def average_of(orders: Sequence[Order]) -> RunningAverage:
     return average
 
 
-def dead_letters(connection: Connection, topic: str = "orders-dlq") -> list[DeadLetterRecord]:
-    """Read all dead letters."""
-    return list(read_dead_letters(connection, topic))
+class Kit:
+    """Topics and a group that no other test uses.
 
+    Args:
+        partitions: of both topics.
+        broker: by default the shared embedded one.
+    """
 
-def committed(connection: Connection, group: str = "orderkit", topic: str = "orders") -> Mapping[int, int]:
-    """Ask the broker, through a client of its own, where a group stands."""
-    return group_state(connection, group, topic).offsets
-
-
-@dataclass
-class Names:
-    """Topics and group that no other test uses."""
-
-    topic: str
-    dead_letters: str
-    group: str
-
-    @classmethod
-    def create(cls, broker: Broker, partitions: int) -> Names:
-        """Create the topics."""
+    def __init__(self, partitions: int = 1, broker: Broker | None = None) -> None:
+        broker = broker or shared()
         name = uuid.uuid4().hex[:8]
-        names = cls(f"orders.{name}", f"orders.{name}.dlq", f"orderkit.{name}")
-        broker.create_topics({names.topic: partitions, names.dead_letters: partitions})
-        return names
+        self.connection = broker.connection
+        self.partitions = partitions
+        self.topic, self.dead_letters, self.group = f"orders.{name}", f"orders.{name}.dlq", f"orderkit.{name}"
+        broker.create_topics({self.topic: partitions, self.dead_letters: partitions})
 
-    def consumer(self, connection: Connection, handler: Any, **settings: Any) -> RetryingConsumer:
+    def consumer(self, handler: Handler = accept, **settings: Any) -> RetryingConsumer:
         """Open a member of the group."""
+        settings = {"connection": self.connection, **settings}
         return RetryingConsumer(
-            connection, handler, group=self.group, topic=self.topic, dead_letters=self.dead_letters, **settings
+            handler=handler, group=self.group, topic=self.topic, dead_letters=self.dead_letters, **settings
         )
+
+    def send(self, records: Sequence[Record]) -> None:
+        """Write records byte for byte, and wait until the broker has them all."""
+        errors: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                errors.append(error)
+
+        # An idempotent producer waits half a second for its id.
+        producer = self.connection.producer(enable_idempotence=False, message_max_bytes=16 * 1024 * 1024)
+        for record in records:
+            headers: Any = record.headers or None
+            producer.produce(
+                self.topic, record.value, record.key, record.partition, headers=headers, on_delivery=delivered
+            )
+        assert producer.flush(20) == 0
+        assert not errors
+
+    def send_orders(self, orders: Sequence[Order], wire: str = "single") -> None:
+        """Write orders, dealt to the partitions in turn."""
+        encode = Codec(wire).encode
+        self.send(
+            [
+                Record(encode(order), order["orderId"].encode(), partition=i % self.partitions)
+                for i, order in enumerate(orders)
+            ]
+        )
+
+    def letters(self) -> list[DeadLetterRecord]:
+        """Read all dead letters."""
+        return list(read_dead_letters(self.connection, self.dead_letters))
+
+    def state(self) -> GroupState:
+        """Ask the broker, through a client of its own, what the group has committed."""
+        return group_state(self.connection, self.group, self.topic)
+
+    def offsets(self) -> dict[int, int]:
+        """Ask the broker, through a client of its own, where the group stands."""
+        return dict(self.state().offsets)
+
+    def saved(self, partition: int = 0) -> Saved | None:
+        """Read what a partition's commit carries."""
+        reader = self.connection.consumer(self.group)
+        try:
+            (commit,) = reader.committed([TopicPartition(self.topic, partition)], timeout=10)
+        finally:
+            reader.close()
+        return Saved.from_text(commit.metadata)
+
+    def left(self) -> int:
+        """Count the records behind the group's offsets."""
+        ends = self.connection.watermarks(self.topic).values()
+        return sum(high for _, high in ends) - sum(self.offsets().values())
+
+    @property
+    def settled(self) -> Callable[[], bool]:
+        """A condition: the group has committed everything."""
+        return rarely(lambda: self.left() == 0)
+
+    def assert_all_accounted(self, faults: Faults, attempts: int = 3, *, again: bool = False) -> None:
+        """Hold what lies in the topic against what was committed and given up: nothing lost, nothing twice.
+
+        Args:
+            faults: decide which orders end in the average.
+            attempts: how many each order has.
+            again: dead letters may lie there twice, because a commit was refused after they were written.
+        """
+        codec = Codec()
+        good: list[Order] = []
+        dead: list[Origin] = []
+        for message in read_topic(self.connection, self.topic):
+            try:
+                order = codec.decode(message.value())
+            except Failure:
+                order = None
+            if order is not None and fate(order, faults, attempts):
+                good.append(order)
+            else:
+                dead.append((self.topic, message.partition() or 0, message.offset() or 0))
+        state = self.state()
+        ends = self.connection.watermarks(self.topic)
+        assert dict(state.offsets) == {number: high for number, (_, high) in ends.items() if high}
+        letters = dead_letter_origins(self.connection, self.dead_letters, self.group)
+        assert sorted(set(letters) if again else letters) == sorted(dead)
+        assert state.dead == len(dead)
+        assert state.average == average_of(good)
 
 
 def fate(order: Order, faults: Faults, attempts: int = 3) -> bool:
@@ -168,28 +235,6 @@ def fate(order: Order, faults: Faults, attempts: int = 3) -> bool:
             continue
         return True
     return False
-
-
-def assert_all_accounted(connection: Connection, names: Names, faults: Faults, attempts: int = 3) -> None:
-    """Hold what lies in the topic against what the group committed and what it gave up: nothing lost, nothing twice."""
-    codec = Codec()
-    good: list[Order] = []
-    dead: list[Origin] = []
-    for message in read_topic(connection, names.topic):
-        try:
-            order = codec.decode(message.value())
-        except Failure:
-            order = None
-        if order is not None and fate(order, faults, attempts):
-            good.append(order)
-        else:
-            dead.append((names.topic, message.partition() or 0, message.offset() or 0))
-    state = group_state(connection, names.group, names.topic)
-    ends = {number: high for number, (_, high) in connection.watermarks(names.topic).items() if high}
-    assert dict(state.offsets) == ends
-    assert sorted(dead_letter_origins(connection, names.dead_letters, names.group)) == sorted(dead)
-    assert state.dead == len(dead)
-    assert state.average == average_of(good)
 
 
 class Background:
@@ -206,9 +251,18 @@ class Background:
         except BaseException as error:  # raised again where the test sees it
             self.error = error
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Start it outside of a `with` block."""
         self._thread.start()
         return self
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has ended."""
+        return not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

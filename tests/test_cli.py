@@ -18,9 +18,7 @@ from orderkit import EmbeddedBroker, random_orders
 from orderkit.audit import group_state
 from orderkit.avro import Codec
 
-REPORT_KEYS = {
-    "produced", "averaged", "dead", "skipped", "in_flight", "lost", "duplicated", "retries", "average", "seed", "broker",
-}  # fmt: skip
+REPORT_KEYS = set("produced averaged dead skipped in_flight lost duplicated retries average seed broker".split())
 
 
 def orderkit(*arguments: str, bootstrap: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from helpers import AT_ONCE, SOON, Background, Kit, Record, average_of, shared, soon, take_orders, wait_for
+from helpers import AT_ONCE, SOON, Background, Kit, Record, average_of, rarely, shared, soon, take_orders, wait_for
 
 from orderkit.backoff import Backoff
 from orderkit.brokers import EmbeddedBroker
@@ -165,13 +165,13 @@ def test_a_refused_dead_letter_holds_its_partition_only(broken: EmbeddedBroker) 
     with Background(consumer):
         wait_for(lambda: consumer.letters.trouble)
         assert f"dead-letter topic {kit.dead_letters} refuses" in (consumer.letters.trouble or "")
-        wait_for(lambda: {number: kit.offsets().get(number, 0) for number in range(4)} == {0: 20, 1: 0, 2: 20, 3: 20})
+        wait_for(rarely(lambda: kit.offsets() | {1: kit.offsets().get(1, 0)} == {0: 20, 1: 0, 2: 20, 3: 20}))
         kit.send_orders(orders)
-        wait_for(lambda: kit.offsets().get(0) == 40)
+        wait_for(rarely(lambda: kit.offsets().get(0) == 40))
         assert kit.offsets().get(1, 0) == 0
         assert len(handler_calls) < 160  # the partition is paused: its new orders are not handled
         broken.accept(kit.dead_letters)
-        wait_for(lambda: kit.left() == 0)
+        wait_for(kit.settled)
         assert consumer.letters.trouble is None
     assert sorted(letter.origin for letter in kit.letters()) == [(kit.topic, 1, 0), (kit.topic, 1, 20)]
     left = [order for order in orders if order["orderId"] != "2"]
@@ -225,7 +225,7 @@ def test_failed_writes_are_repeated(broken: EmbeddedBroker, error: str) -> None:
     kit.send_orders(orders)
     consumer = kit.consumer(refuse_thirds)
     broken.fail_next(3, error)
-    consumer.run(until=soon(lambda: kit.left() == 0))
+    consumer.run(until=soon(kit.settled))
     assert len(kit.letters()) == len({letter.origin for letter in kit.letters()}) == 20
     assert kit.state().average == average_of(thirds_left_out(orders))
 

@@ -360,7 +360,7 @@ def test_a_frame_can_be_taken_while_the_worker_writes(keep: int | None) -> None:
     try:
         for _ in range(30):
             frame = ledger.frame()
-            assert frame["at"].tolist() == frame["offset"].tolist()
+            assert frame["at"].tolist() == frame["offset"].tolist() == frame["seq"].tolist()
             assert frame["order_id"].tolist() == [str(offset) for offset in frame["offset"]]
     finally:
         done.set()

@@ -13,7 +13,10 @@ from orderkit.progress import Checkpoint, History, Progress, Saved
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=120)
 COUNTS = st.integers(0, 2**63)
-AVERAGES = st.builds(RunningAverage, COUNTS, st.integers(0, 2**340))
+# No sum is larger than that of as many of the largest float32.
+AVERAGES = COUNTS.flatmap(
+    lambda many: st.builds(RunningAverage, st.just(many), st.integers(0, many * (2**277 - 2**253)))
+)
 SAVED = st.builds(Saved, AVERAGES, COUNTS, COUNTS, st.integers(1, 2**31), st.floats(min_value=0, max_value=1e11))
 FRESH = st.builds(Saved, AVERAGES, COUNTS, COUNTS)
 
@@ -79,6 +82,8 @@ def test_the_text_by_hand() -> None:
         '{"count":1,"total":"1","dead":Infinity,"skipped":0}',
         '{"count":1e999,"total":"1","dead":0,"skipped":0}',
         '{"count":1,"total":"-1","dead":0,"skipped":0}',
+        '{"count":-1,"total":"0","dead":0,"skipped":0}',
+        '{"count":1,"total":"1e600","dead":0,"skipped":0}',
         '{"count":1,"total":"1","dead":0,"skipped":0,"since":"yesterday"}',
         '{"count":1,"total":"1","dead":0,"skipped":0',
         "[" * 4096,

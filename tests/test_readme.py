@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from orderkit.cli import cli
+from orderkit.cli.dlq import dlq
+from orderkit.cli.topics import topics
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -105,13 +107,19 @@ def test_real_kafka_by_pip(tmp_path: Path, apache: object) -> None:
 def test_your_own_cluster(tmp_path: Path, apache: object) -> None:
     """On a broker that knows no topics of ours, three commands create, produce and consume."""
     address = apache.bootstrap  # type: ignore[attr-defined]
-    told = run(CLUSTER, tmp_path, KAFKA_BOOTSTRAP_SERVERS=address, ORDERKIT_TOPIC="readme", ORDERKIT_DLQ_TOPIC="readme-dlq")
+    told = run(
+        CLUSTER, tmp_path, KAFKA_BOOTSTRAP_SERVERS=address, ORDERKIT_TOPIC="readme", ORDERKIT_DLQ_TOPIC="readme-dlq"
+    )
     assert "5 produced = 5 averaged" in told
 
 
 def engine() -> bool:
     """Whether a Docker engine with compose answers here."""
-    done = subprocess.run(["docker", "compose", "ls"], capture_output=True, check=False) if shutil.which("docker") else None
+    done = (
+        subprocess.run(["docker", "compose", "ls"], capture_output=True, check=False)
+        if shutil.which("docker")
+        else None
+    )
     return done is not None and done.returncode == 0
 
 
@@ -143,12 +151,10 @@ def test_the_python_example_runs_as_printed(tmp_path: Path) -> None:
 
 def test_every_option_in_the_prose_exists() -> None:
     """Options that the prose names belong to a command; a renamed option cannot stay in the README."""
-    options = {
-        option
-        for command in [*cli.commands.values(), *cli.commands["topics"].commands.values(), *cli.commands["dlq"].commands.values()]  # type: ignore[attr-defined]
-        for parameter in command.params
-        for option in parameter.opts
-    }
+    commands = [*cli.commands.values()]
+    for group in (topics, dlq):
+        commands += group.commands.values()
+    options = {option for command in commands for parameter in command.params for option in parameter.opts}
     foreign = {"--quiet", "--editable", "--detach", "--build", "--scale", "--profile", "--volumes"}
     assert set(re.findall(r"(?<!-)--[a-z][a-z-]*", README)) - foreign <= options
 

@@ -62,6 +62,7 @@ class ApacheBroker:
     Args:
         topics: topics to create, name to number of partitions.
         folder: where its data stay; without one they are temporary.
+        port: of the PLAINTEXT listener; without one a free port is taken.
         listeners: name to security protocol; one in PLAINTEXT is added if there is none, for this object's own use.
         properties: further broker settings, as in `server.properties`.
         heap: how much memory Java may take, as in `512m`.
@@ -79,12 +80,14 @@ class ApacheBroker:
         topics: Mapping[str, int] | None = None,
         *,
         folder: str | Path | None = None,
+        port: int | None = None,
         listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         heap: str = "512m",
         quiet: bool = False,
     ) -> None:
         self._listeners = _checked(listeners or {})
+        self._port = port
         self._properties = dict(properties or {})
         if taken := OURS & self._properties.keys():
             raise UsageError(f"{', '.join(sorted(taken))}: not for `properties`, it follows from the other arguments.")
@@ -150,6 +153,8 @@ class ApacheBroker:
     def _start_on_free_ports(self) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             self._ports = _free_ports([*self._listeners, CONTROLLER])
+            if self._port is not None:
+                self._ports[self._plain] = _must_be_free(self._port)
             try:
                 return self._start()
             except PortTaken:
@@ -222,6 +227,20 @@ def _free_ports(names: Collection[str]) -> dict[str, int]:
     with ExitStack() as held:
         sockets = [held.enter_context(socket.create_server((HOST, 0))) for _ in names]
         return {name: found.getsockname()[1] for name, found in zip(names, sockets, strict=True)}
+
+
+def _must_be_free(port: int) -> int:
+    """Give `port` back if nobody has it; Java would take half a minute to say so, and less clearly.
+
+    Raises:
+        OrderkitError: it is taken, or is no port.
+    """
+    try:
+        socket.create_server((HOST, port)).close()
+    except (OSError, OverflowError) as error:
+        told = getattr(error, "strerror", None) or "a port is a number from 1 to 65535"
+        raise OrderkitError(f"Port {port} cannot be used: {told}. Take another, or stop what has it.") from None
+    return port
 
 
 def _format(data: Path, template: Path) -> None:

@@ -1,0 +1,218 @@
+"""The producer: delivery reports counted, refusals told, the pace kept, nothing left unreported."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import islice
+from typing import Any
+
+import pytest
+from helpers import Kit, shared, slowed, take_orders, wait_for
+
+from orderkit.avro import Codec
+from orderkit.dead_letters import read_topic
+from orderkit.errors import OrderkitError, UsageError
+from orderkit.faults import Faults
+from orderkit.kafka import Connection
+from orderkit.order import Order, random_orders
+from orderkit.producer import KeyBy, OrderProducer, Produced, pace
+from orderkit.retry import Failure
+
+
+def decoded(kit: Kit) -> list[Order]:
+    """Read all orders back, by number."""
+    codec = Codec()
+    orders = [codec.decode(message.value()) for message in read_topic(kit.connection, kit.topic)]
+    return sorted(orders, key=lambda order: int(order["orderId"]))
+
+
+class InBackground:
+    """Produces endless orders in a thread until stopped."""
+
+    def __init__(self, producer: OrderProducer, every: float) -> None:
+        self.producer = producer
+        self._thread = threading.Thread(target=producer.run, args=(random_orders(1), every), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """Stop it and give the seconds that took."""
+        start = time.monotonic()
+        self.producer.stop()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        return time.monotonic() - start
+
+
+@pytest.mark.parametrize("wire", ["single", "raw", "confluent"])
+def test_delivery_reports_are_counted(wire: str) -> None:
+    """Every order sent is acknowledged, is in the topic, and its place is noted."""
+    kit = Kit(4)
+    produced = OrderProducer(kit.connection, kit.topic, codec=Codec(wire)).run(take_orders(200))
+    assert (produced.sent, produced.acknowledged, produced.failed, produced.waiting) == (200, 200, 0, 0)
+    assert {number: tally.count(2) for number, tally in produced.where.items()} == {
+        number: high for number, (_, high) in kit.connection.watermarks(kit.topic).items()
+    }
+    assert decoded(kit) == take_orders(200)
+    assert str(produced) == "200 produced, 200 acknowledged, 0 failed"
+
+
+@pytest.mark.parametrize(("key", "wanted"), [("orderId", b"1"), ("product", None), ("none", None)])
+def test_the_key_is_what_was_asked_for(key: KeyBy, wanted: bytes | None) -> None:
+    """A record's key is the order's id, its product, or nothing."""
+    kit, (order,) = Kit(), take_orders(1)
+    OrderProducer(kit.connection, kit.topic, key=key).run([order])
+    (message,) = read_topic(kit.connection, kit.topic)
+    assert message.key() == (order["product"].encode() if key == "product" else wanted)
+
+
+def test_the_same_key_goes_to_the_same_partition() -> None:
+    """Orders of one product share a partition, so their order is kept."""
+    kit = Kit(4)
+    OrderProducer(kit.connection, kit.topic, key="product").run(take_orders(100))
+    where: dict[bytes | None, set[int | None]] = {}
+    for message in read_topic(kit.connection, kit.topic):
+        where.setdefault(message.key(), set()).add(message.partition())
+    assert len(where) == 8
+    assert all(len(partitions) == 1 for partitions in where.values())
+
+
+def test_a_refused_order_is_failed_with_its_reason() -> None:
+    """Orders that the broker does not take are counted as failed, and the reason is told."""
+    kit = Kit()
+    producer = OrderProducer(kit.connection, kit.topic)
+    shared().refuse(kit.topic)
+    produced = producer.run(take_orders(5))
+    shared().accept(kit.topic)
+    assert (produced.sent, produced.acknowledged, produced.failed) == (5, 0, 5)
+    assert produced.error
+    assert "authorization" in produced.error.lower()
+    assert str(produced).endswith(f"5 failed (last: {produced.error})")
+
+
+def test_an_order_that_is_too_large_is_failed() -> None:
+    """An order that the client itself will not send is counted as failed, and the next ones go on."""
+    kit = Kit()
+    large: Order = {"orderId": "x" * 2_000_000, "product": "Lamp", "price": 1.0}
+    produced = OrderProducer(kit.connection, kit.topic).run([large, *take_orders(2)])
+    assert (produced.sent, produced.acknowledged, produced.failed) == (3, 2, 1)
+    assert produced.error
+    assert "too large" in produced.error.lower()
+
+
+def test_writes_that_fail_at_first_are_repeated() -> None:
+    """A broker in trouble for a moment costs time and no order."""
+    kit = Kit()
+    producer = OrderProducer(kit.connection, kit.topic)
+    shared().fail_next(3)
+    produced = producer.run(take_orders(20))
+    assert (produced.acknowledged, produced.failed) == (20, 0)
+    assert decoded(kit) == take_orders(20)
+
+
+def test_a_full_queue_is_waited_for() -> None:
+    """When the client's queue is full the producer waits; no order is dropped, and none fails."""
+    kit = Kit()
+    connection = Connection(kit.connection.bootstrap, {"queue.buffering.max.messages": "10"})
+    produced = OrderProducer(connection, kit.topic).run(take_orders(300))
+    assert (produced.sent, produced.acknowledged, produced.failed) == (300, 300, 0)
+    assert decoded(kit) == take_orders(300)
+
+
+def test_the_pace_is_kept() -> None:
+    """With `every` seconds between two orders, N orders take N - 1 times as long, and none comes early."""
+    kit, at = Kit(), []
+    producer = OrderProducer(kit.connection, kit.topic)
+    producer.run(take_orders(6), 0.1, told=lambda _: at.append(time.monotonic()))
+    assert len(at) == 6
+    assert at[-1] - at[0] >= 0.5 - 0.02
+    assert all(later - first >= 0.1 * steps - 0.02 for steps, later in enumerate(at) for first in at[:1])
+
+
+def test_the_pace_may_change_on_the_way() -> None:
+    """`every` is looked at after each order."""
+    kit = Kit()
+    producer = OrderProducer(kit.connection, kit.topic)
+
+    def faster(order: Order) -> None:
+        if order["orderId"] == "2":
+            producer.every = 0.0
+
+    start = time.monotonic()
+    producer.run(take_orders(50), 0.2, told=faster)
+    assert 0.2 <= time.monotonic() - start < 5
+
+
+def test_stop_ends_the_wait_and_everything_is_reported() -> None:
+    """`stop()` in a long pause between two orders ends the run soon, with a report for each order."""
+    kit = Kit()
+    work = InBackground(OrderProducer(kit.connection, kit.topic), every=60.0)
+    wait_for(lambda: work.producer.produced.sent == 1)
+    assert work.stop() < 2
+    produced = work.producer.produced
+    assert (produced.sent, produced.acknowledged, produced.waiting) == (1, 1, 0)
+
+
+def test_stop_at_full_speed_leaves_no_order_unreported() -> None:
+    """`stop()` in the middle of a burst waits for the reports of what was sent; exactly that is in the topic."""
+    kit = Kit(4)
+    with slowed(50):
+        work = InBackground(OrderProducer(kit.connection, kit.topic), every=0.001)
+        wait_for(lambda: work.producer.produced.sent >= 50)
+        work.stop()
+    produced = work.producer.produced
+    assert produced.waiting == 0
+    assert produced.acknowledged == produced.sent
+    assert decoded(kit) == list(islice(random_orders(1), produced.sent))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_a_share_of_poison_is_what_faults_say(rate: float) -> None:
+    """Exactly the orders that the faults name are damaged, and no others."""
+    kit, orders, faults = Kit(), take_orders(200), Faults(5, poison_rate=rate)
+    OrderProducer(kit.connection, kit.topic, faults=faults).run(orders)
+    damaged = set()
+    for message in read_topic(kit.connection, kit.topic):
+        try:
+            Codec().decode(message.value())
+        except Failure:
+            damaged.add((message.key() or b"").decode())
+    wanted = {order["orderId"] for order in orders if faults.spoil(order["orderId"], b"123456") != b"123456"}
+    assert damaged == wanted
+    assert len(wanted) == {0.0: 0, 1.0: 200}.get(rate, len(wanted))
+    assert abs(len(wanted) - 200 * rate) < 30
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [({}, 2.0), ({"every": 0.0}, 0.0), ({"every": 0.5}, 0.5), ({"rate": 0.0}, 0.0), ({"rate": 4.0}, 0.25)],
+)
+def test_a_pace_has_two_names(given: dict[str, Any], seconds: float) -> None:
+    """`every` and `rate` say the same; by default an order comes every two seconds."""
+    assert pace(**given) == seconds
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"every": 1.0, "rate": 1.0}, {"every": 0.0, "rate": 0.0}, {"every": -1.0}, {"rate": -1.0},
+        {"every": float("inf")}, {"rate": float("inf")}, {"every": float("nan")}, {"rate": float("nan")},
+    ],
+)  # fmt: skip
+def test_a_senseless_pace_is_refused(given: dict[str, Any]) -> None:
+    """A pace that is negative, endless, no number, or given twice is a usage error in one line."""
+    with pytest.raises(UsageError) as told:
+        pace(**given)
+    assert "\n" not in str(told.value)
+
+
+def test_a_missing_topic_is_said_at_the_start() -> None:
+    """A producer without its topic says which one, and what to do."""
+    with pytest.raises(OrderkitError, match=r"'nowhere' does not exist.*topics create"):
+        OrderProducer(shared().connection, "nowhere")
+
+
+def test_no_orders_at_all_is_no_trouble() -> None:
+    """An empty run ends at once with nothing produced."""
+    kit = Kit()
+    assert OrderProducer(kit.connection, kit.topic).run([]) == Produced()

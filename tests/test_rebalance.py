@@ -1,0 +1,148 @@
+"""Several members of one group: partitions change hands, and every order still has one fate.
+
+The embedded broker refuses commits from the moment a rebalance begins, a real one takes them until it is over. What a
+member had not committed by then is delivered again, so on the embedded broker a dead letter may be written twice; its
+order is still committed, and counted, once.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from helpers import BROKERS, SOON, Background, Kit, average_of, open_broker, shared, soon, take_orders, wait_for
+
+from orderkit.consumer import RetryingConsumer
+from orderkit.faults import Faults
+from orderkit.kafka import Connection
+from orderkit.ledger import AVERAGED
+from orderkit.order import Order
+from orderkit.retry import Permanent
+
+PARTITIONS = 4
+
+
+def partitions_of(consumer: RetryingConsumer) -> set[int]:
+    """Say which partitions a member has."""
+    return {partition for _, partition in list(consumer.member.parts)}
+
+
+def shared_out(*members: RetryingConsumer) -> bool:
+    """Say whether the members have all partitions between them, and each has some."""
+    have = [partitions_of(member) for member in members]
+    return all(have) and sum(map(len, have)) == PARTITIONS == len(set().union(*have))
+
+
+@pytest.mark.parametrize("name", BROKERS)
+def test_a_member_joins_and_another_leaves(name: str, request: pytest.FixtureRequest) -> None:
+    """Through a join and a leave, with retries waiting, the merged average is exact and no order has two fates."""
+    kit, faults = Kit(PARTITIONS, open_broker(name, request)), Faults(21, transient_rate=0.3, permanent_rate=0.05)
+    orders = take_orders(1200, seed=21)
+
+    def handler(order: Order, attempt: int) -> None:
+        time.sleep(0.001)  # the handler's own work, so that there is a middle to join in
+        faults.strike(order, attempt)
+
+    kit.send_orders(orders[:600])
+    first = kit.consumer(handler, policy=SOON, batch=20)
+    with Background(first) as leaving:
+        wait_for(lambda: first.ledger.finished > 100)
+        second = kit.consumer(handler, policy=SOON, batch=20)
+        with Background(second):
+            wait_for(lambda: shared_out(first, second))
+            kit.send_orders(orders[600:])
+            before = first.ledger.finished, second.ledger.finished
+            wait_for(lambda: first.ledger.finished > before[0] and second.ledger.finished > before[1])
+            leaving.stop()
+            wait_for(lambda: len(partitions_of(second)) == PARTITIONS)
+            wait_for(kit.settled, 40)
+    kit.assert_all_accounted(faults, again=name == "embedded")
+    assert first.ledger.finished + second.ledger.finished == 1200
+    assert first.ledger.counts[AVERAGED] + second.ledger.counts[AVERAGED] == kit.state().average.count
+
+
+def test_members_that_come_and_go_at_random() -> None:
+    """Whatever the moments of joining and leaving, the committed average is exact and dead letters are single."""
+    chance, faults = random.Random(4), Faults(4, transient_rate=0.3, permanent_rate=0.05)
+    kit = Kit(PARTITIONS)
+    kit.send_orders(take_orders(800, seed=4))
+
+    def handler(order: Order, attempt: int) -> None:
+        time.sleep(0.002)  # the handler's own work
+        faults.strike(order, attempt)
+
+    members = [Background(kit.consumer(handler, policy=SOON, batch=10)).start()]
+    for _ in range(3):
+        members.append(Background(kit.consumer(handler, policy=SOON, batch=10)).start())
+        done = sum(member.consumer.ledger.finished for member in members)
+        aim = min(600, done + chance.randint(10, 80))
+        wait_for(lambda aim=aim: sum(m.consumer.ledger.finished for m in members) >= aim)  # type: ignore[misc]
+        chance.choice([member for member in members if not member.stopped][:-1] or members[:1]).stop()
+    last = kit.consumer(faults.strike, policy=SOON)
+    for member in members:
+        member.stop()
+    last.run(until=soon(kit.settled))
+    kit.assert_all_accounted(faults, again=True)
+
+
+def test_a_back_off_goes_with_its_partition() -> None:
+    """An order that waits for its next attempt when its partition changes hands does not start again at attempt 1."""
+    seen: list[int] = []
+
+    def handler(order: Order, attempt: int) -> None:
+        if order["orderId"] == "1":
+            seen.append(attempt)
+            raise TimeoutError
+
+    kit = Kit()
+    kit.send_orders(take_orders(3))
+    with Background(kit.consumer(handler, policy=SOON)) as work:
+        wait_for(lambda: seen)
+        work.stop()
+    kit.consumer(handler, policy=SOON).run(until=soon(kit.settled))
+    assert seen == [1, 2, 3]
+    (letter,) = kit.letters()
+    assert letter.story["attempts"] == "3"
+    assert kit.state().average == average_of(take_orders(3)[1:])
+
+
+def test_a_member_that_hangs_does_not_spoil_the_average() -> None:
+    """A handler longer than `max.poll.interval.ms` loses its partition; what it then commits is refused."""
+    kit, orders = Kit(), take_orders(40)
+    kit.send_orders(orders)
+    connection = Connection(kit.connection.bootstrap, {"max.poll.interval.ms": "2000"})
+
+    def hang(order: Order, _attempt: int) -> None:
+        if order["orderId"] == "10":
+            time.sleep(3.5)  # longer than the member may be silent
+
+    first, second = kit.consumer(hang, connection=connection), kit.consumer()
+    with Background(first), Background(second):
+        wait_for(kit.settled)
+    assert kit.offsets() == {0: 40}
+    assert kit.state().average == average_of(orders)
+
+
+def test_dead_letters_of_a_lost_partition_are_not_offered_again() -> None:
+    """Letters refused before a partition moved on are written by its new owner, once."""
+    kit, orders = Kit(PARTITIONS), take_orders(40)
+
+    def refuse_all(_order: Order, _attempt: int) -> None:
+        raise Permanent("no")
+
+    kit.send_orders(orders)
+    shared().refuse(kit.dead_letters)
+    first = kit.consumer(refuse_all)
+    with Background(first):
+        wait_for(lambda: first.ledger.finished == 40 and len(first.letters.refused) == 40)
+        second = kit.consumer(refuse_all)
+        with Background(second):
+            wait_for(lambda: shared_out(first, second))
+            wait_for(lambda: first.ledger.finished + second.ledger.finished == 40)
+            shared().accept(kit.dead_letters)
+            wait_for(kit.settled)
+    assert sorted(letter.origin for letter in kit.letters()) == [
+        (kit.topic, partition, offset) for partition in range(PARTITIONS) for offset in range(10)
+    ]
+    assert (kit.state().dead, kit.state().average.count) == (40, 0)
