@@ -147,8 +147,9 @@ def account(
     if letters is not None:
         dead = {(topic, number, offset) for number, tally in tallies.items() for offset in tally.with_fate(DEAD)}
         seen = [origin for origin in letters if origin[0] == topic]
+        once = {(topic, number, offset) for number, tally in tallies.items() for offset in tally.once()}
         lost += len(dead - set(seen))
-        doubled += len(seen) - len(dead & set(seen))
+        doubled += len(seen) - len(set(seen)) + len((set(seen) & once) - dead)
     return Report(
         produced=sum(map(len, exist.values())),
         averaged=ledger.counts[AVERAGED],

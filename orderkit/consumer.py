@@ -28,6 +28,7 @@ Handler = Callable[[Order, int], object]
 
 PATIENCE = 0.1  # seconds in one poll, at most: a stop or a due retry is never later than this
 LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements
+HANDOVER = 0.5  # seconds that it waits when a partition goes to another member: the whole group waits with it
 
 
 def accept(_order: Order, _attempt: int) -> None:
@@ -291,7 +292,7 @@ class RetryingConsumer:
 
     def _revoked(self, parts: list[Progress]) -> None:
         """Commit what is done before partitions go to another member, and forget their timers and backlogs."""
-        self.delivery.finish(parts, LAST_WORD / 4)
+        self.delivery.finish(parts, HANDOVER)
         self._lost(parts)
 
     def _lost(self, parts: list[Progress]) -> None:

@@ -116,8 +116,10 @@ class DeadLetterWriter:
             self._producer.produce(
                 self.topic, message.value(), message.key(), headers=letter.headers, on_delivery=delivered
             )
-        except (BufferError, KafkaException) as error:  # the client's queue is full, or the record is too large for it
+        except BufferError as error:  # the client's queue is full
             delivered(error, message)
+        except KafkaException as error:  # the record is too large for the client, or the topic is refused at once
+            delivered(error.args[0], message)
 
     def _accept(self, letter: Letter) -> None:
         self.acknowledged += 1
@@ -127,6 +129,8 @@ class DeadLetterWriter:
             self.trouble = self.trouble if self.refused else None
 
     def _refuse(self, letter: Letter, error: object) -> None:
+        if letter.part.gone:
+            return  # its new owner writes it
         if not letter.refusals:
             letter.part.refused += 1
         first, longest = PROBE
@@ -156,6 +160,7 @@ class DeadLetterWriter:
 
     def forget(self, part: Progress) -> None:
         """Drop the refused letters of a partition that is somebody else's now; its offset did not move."""
+        part.gone = True
         self.refused = deque(letter for letter in self.refused if letter.part is not part)
 
 

@@ -130,20 +130,19 @@ class GroupMember:
         try:
             self._client.commit(offsets=_offsets(self._sent.values()), asynchronous=True)
         except KafkaException as error:
-            self._committed(error.args[0], [TopicPartition(*key) for key in self._sent])
+            self._committed(error.args[0], [])
 
     def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         """Take in the answer to a commit in the background; what failed is tried again, unless newer work waits."""
         sent, self._sent = self._sent, {}
-        for offset in offsets:
-            key = (offset.topic, offset.partition)
-            part = self.parts.get(key)
-            if part is None or key not in sent or sent[key][0] is not part:
-                continue
-            if error is None and offset.error is None:
-                part.committed = max(part.committed, sent[key][1].offset)
+        failed = {(offset.topic, offset.partition) for offset in offsets if offset.error}
+        for key, (part, point) in sent.items():
+            if self.parts.get(key) is not part:
+                continue  # it went to another member meanwhile
+            if error is None and key not in failed:
+                part.committed = max(part.committed, point.offset)
             else:
-                self._waiting.setdefault(key, sent[key])
+                self._waiting.setdefault(key, (part, point))
         if error is not None and error.code() not in MOVED_ON:
             log.warning("the commit failed and will be tried again: %s", error.str())
 
@@ -178,8 +177,8 @@ class GroupMember:
     def _ask_what_went_through(self, parts: list[Progress]) -> None:
         """Learn where the group stands after a commit failed: an earlier one may have arrived all the same."""
         wanted = [TopicPartition(part.topic, part.partition) for part in parts]
-        for part, offset in zip(parts, _read_commits(self._client, wanted), strict=True):
-            part.committed = offset.offset
+        for part, offset in zip(parts, _read_commits(self._client, wanted) if wanted else [], strict=True):
+            part.committed = max(part.committed, min(offset.offset, part.next))  # a new owner may be further already
 
     def _on_assign(self, client: Consumer, offsets: list[TopicPartition]) -> None:
         self.rebalances += 1
@@ -194,6 +193,7 @@ class GroupMember:
 
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         gone = self._mine(offsets)
+        self._ask_what_went_through([part for part in gone if (part.topic, part.partition) in self._sent])
         self._lost(gone)
         self._forget(gone)
 
@@ -206,7 +206,9 @@ class GroupMember:
             key = (part.topic, part.partition)
             for table in (self.parts, self.held, self._waiting):
                 table.pop(key, None)
-            self._paused.discard(key)
+            if key in self._paused:  # the client would keep it paused, should it ever come back to us
+                self._paused.discard(key)
+                self._client.resume([TopicPartition(*key)])
 
     def close(self) -> None:
         """Leave the group."""

@@ -172,12 +172,12 @@ class Connection:
 
     def watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         """Give the first and the next offset of each partition of `topic`."""
+        numbers = self.partitions(topic)
         consumer = self.consumer("orderkit-watermarks")
         try:
-            return {
-                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=8)
-                for number in self.partitions(topic)
-            }
+            return {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=8) for n in numbers}
+        except KafkaException as error:
+            raise OrderkitError(f"Topic {topic!r} cannot be read: {error.args[0].str()}.") from None
         finally:
             consumer.close()
 

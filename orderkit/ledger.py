@@ -83,6 +83,10 @@ class Tally:
         """List the finished offsets whose latest fate is this one."""
         return [offset for offset in self.offsets(FINISHED) if self.fates[offset - self.base] == fate]
 
+    def once(self) -> list[int]:
+        """List the offsets that were finished exactly once."""
+        return [self.base + i for i, state in enumerate(self.cells) if state == FINISHED]
+
     def count(self, *states: int) -> int:
         """Count the offsets in one of these states."""
         return sum(self.cells.count(state) for state in states)
@@ -244,14 +248,15 @@ class Ledger:
                     self.reasons[self.reason[i] or ""] -= 1
                 self.fate[i] = UNDONE
 
-    def rows(self) -> tuple[list[Any], int, RunningAverage]:
-        """Copy all columns, cut to the same length; say how many events were dropped, and their average.
+    def rows(self, *names: str) -> tuple[list[Any], int, RunningAverage]:
+        """Copy all columns or those named, cut to one length; say how many events were dropped, and their average.
 
         Safe while the worker appends.
         """
         with self._whole:
             many = len(self.fate)
-            return [column[:many] for column in self._columns], self.dropped, replace(self.dropped_average)
+            columns = [getattr(self, name) for name in names] or self._columns
+            return [column[:many] for column in columns], self.dropped, replace(self.dropped_average)
 
     def frame(self) -> pd.DataFrame:
         """Give the events as a frame, oldest first.

@@ -125,6 +125,7 @@ class Progress:
         self.history = History(saved.attempts, saved.since)
         self.backlog = Backlog()
         self.due = 0.0  # when the head may be tried again, on the monotonic clock
+        self.gone = False  # another member has it now
         self.refused = 0  # dead letters that the dead-letter topic did not take
         self.next = offset
         self.committed = offset

@@ -65,6 +65,7 @@ class Run:
         self.seed = seed
         self.faults = faults or Faults(seed)
         self.ledger = Ledger()
+        self.started = False
         self.finished = False
         self.error: BaseException | None = None
         self._broker = broker
@@ -140,7 +141,14 @@ class Run:
         return self.consumer.letters.trouble
 
     def start(self) -> Run:
-        """Start both threads and return at once."""
+        """Start both threads and return at once.
+
+        Raises:
+            OrderkitError: it was started before; a run has topics of its own, so another one never mixes with it.
+        """
+        if self.started:
+            raise OrderkitError("This run was started before. Make a new Run to run again.")
+        self.started = True
         for thread in self._threads:
             thread.start()
         return self

@@ -13,6 +13,7 @@ from orderkit.dead_letters import DeadLetterRecord, Headers
 from orderkit.order import Order, as_float32
 from orderkit.retry import Failure
 
+CODEC = Codec()
 LARGE = 2_000_000  # bytes; what the embedded broker keeps of a partition is 5 MB
 
 
@@ -39,7 +40,7 @@ def reason_of(kit: Kit, record: Record) -> str:
 def is_order(value: bytes) -> bool:
     """Say whether random bytes happen to be an order."""
     try:
-        Codec().decode(value)
+        CODEC.decode(value)
     except Failure:
         return False
     return True
@@ -49,11 +50,11 @@ def test_ten_thousand_random_byte_strings_are_poison() -> None:
     """Random bytes go to the dead-letter topic as they are; the good orders among them give the exact average."""
     chance = random.Random(42)
     bad = [chance.randbytes(chance.randint(0, 60)) for _ in range(10_000)]
-    starts = (b"", b"", SINGLE, b"\x00\x00\x00\x00\x01", Codec().encode(take_orders(1)[0])[:10])
+    starts = (b"", b"", SINGLE, b"\x00\x00\x00\x00\x01", CODEC.encode(take_orders(1)[0])[:10])
     bad = [value for value in (chance.choice(starts) + value for value in bad) if not is_order(value)]
     good = take_orders(1_000)
     records = [Record(value, chance.randbytes(3), partition=i % 4) for i, value in enumerate(bad)]
-    records += [Record(Codec().encode(order), b"good", partition=i % 4) for i, order in enumerate(good)]
+    records += [Record(CODEC.encode(order), b"good", partition=i % 4) for i, order in enumerate(good)]
     chance.shuffle(records)
     kit, handled = Kit(4), []
     kit.send(records)
@@ -75,9 +76,10 @@ def test_ten_thousand_random_byte_strings_are_poison() -> None:
 def test_damaged_orders_among_good_ones_never_borrow_bytes() -> None:
     """Orders cut short or grown, in one batch with good ones, are found out one by one."""
     chance, kit = random.Random(3), Kit(4)
+    codecs = [Codec(wire) for wire in ("raw", "raw", "single", "confluent")]
     records, good = [], []
     for i, order in enumerate(take_orders(600)):
-        value = Codec(chance.choice(["raw", "raw", "single", "confluent"])).encode(order)
+        value = chance.choice(codecs).encode(order)
         damage = chance.choice(["cut", "grown", "", ""])
         if not damage:
             good.append(order)
@@ -162,7 +164,7 @@ def test_a_large_good_order_is_averaged() -> None:
     kit = Kit()
     order: Order = {"orderId": "é" * 500_000, "product": "Lamp", "price": as_float32(9.99)}
     kit.send_orders([*take_orders(3)])
-    kit.send([Record(Codec().encode(order), None)])
+    kit.send([Record(CODEC.encode(order), None)])
     kit.consumer().run(orders=4)
     assert kit.letters() == []
     assert kit.state().average == average_of([*take_orders(3), order])
@@ -171,7 +173,7 @@ def test_a_large_good_order_is_averaged() -> None:
 def test_good_orders_without_a_key_are_averaged() -> None:
     """The key plays no part in handling an order."""
     kit, orders = Kit(), take_orders(3)
-    kit.send([Record(Codec().encode(order), key) for order, key in zip(orders, (None, b"", b"\xff"), strict=True)])
+    kit.send([Record(CODEC.encode(order), key) for order, key in zip(orders, (None, b"", b"\xff"), strict=True)])
     kit.consumer().run(orders=3)
     assert kit.state().average == average_of(orders)
 

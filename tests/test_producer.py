@@ -171,10 +171,10 @@ def test_a_share_of_poison_is_what_faults_say(rate: float) -> None:
     """Exactly the orders that the faults name are damaged, and no others."""
     kit, orders, faults = Kit(), take_orders(200), Faults(5, poison_rate=rate)
     OrderProducer(kit.connection, kit.topic, faults=faults).run(orders)
-    damaged = set()
+    codec, damaged = Codec(), set()
     for message in read_topic(kit.connection, kit.topic):
         try:
-            Codec().decode(message.value())
+            codec.decode(message.value())
         except Failure:
             damaged.add((message.key() or b"").decode())
     wanted = {order["orderId"] for order in orders if faults.spoil(order["orderId"], b"123456") != b"123456"}
