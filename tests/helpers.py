@@ -16,6 +16,7 @@ from typing import Any, Self
 import pytest
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from orderkit import group
 from orderkit.audit import GroupState, Origin, dead_letter_origins, group_state
 from orderkit.average import RunningAverage
 from orderkit.avro import Codec
@@ -38,6 +39,11 @@ BROKERS = ["embedded", pytest.param("apache", marks=pytest.mark.kafka)]
 def shared() -> EmbeddedBroker:
     """Open the embedded broker that tests share; one that is broken on purpose is mended by the test that broke it."""
     return EmbeddedBroker(topics={})
+
+
+def shorten_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the embedded broker give a group to its next member sooner; see `EMBEDDED_SETTINGS`."""
+    monkeypatch.setattr(group, "EMBEDDED_SETTINGS", {"session_timeout_ms": 1200, "heartbeat_interval_ms": 200})
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Sequence
 
-import pytest
 from helpers import Kit, Record, average_of, take_orders
 
 from orderkit.avro import SINGLE, Codec, zigzag
@@ -14,6 +14,7 @@ from orderkit.order import Order, as_float32
 from orderkit.retry import Failure
 
 CODEC = Codec()
+SENSELESS = (float("nan"), float("inf"), float("-inf"), -0.01, -1e38)
 LARGE = 2_000_000  # bytes; what the embedded broker keeps of a partition is 5 MB
 
 
@@ -22,19 +23,22 @@ def raw(order_id: bytes, product: bytes, price: float) -> bytes:
     return zigzag(len(order_id)) + order_id + zigzag(len(product)) + product + struct.pack("<f", price)
 
 
-def reason_of(kit: Kit, record: Record) -> str:
-    """Send one record among good orders; give its dead letter's reason, after holding everything else against it."""
-    good = take_orders(6)
-    kit.send_orders(good[:3])
-    kit.send([record])
-    kit.send_orders(good[3:])
-    kit.consumer().run(orders=7)
-    (letter,) = kit.letters()
-    assert (letter.value, letter.key, letter.headers) == (record.value, record.key, record.headers)
-    assert letter.story["attempts"] == "1"
+def reasons_of(kit: Kit, records: Sequence[Record]) -> list[str]:
+    """Send records with good orders between them; give their dead letters' reasons, with all else checked."""
+    good = take_orders(len(records) + 1)
+    mixed = [Record(CODEC.encode(good[0]), b"good")]
+    for record, order in zip(records, good[1:], strict=True):
+        mixed += [record, Record(CODEC.encode(order), b"good")]
+    kit.send(mixed)
+    kit.consumer().run(orders=len(mixed))
+    letters = sorted(kit.letters(), key=lambda letter: letter.origin)
+    assert [(letter.value, letter.key, letter.headers) for letter in letters] == [
+        (record.value, record.key, record.headers) for record in records
+    ]
+    assert {letter.story["attempts"] for letter in letters} == {"1"}
     assert kit.state().average == average_of(good)
-    assert kit.offsets() == {0: 7}
-    return letter.story["reason"]
+    assert kit.offsets() == {0: len(mixed)}
+    return [letter.story["reason"] for letter in letters]
 
 
 def is_order(value: bytes) -> bool:
@@ -92,54 +96,43 @@ def test_damaged_orders_among_good_ones_never_borrow_bytes() -> None:
     assert kit.state().average == average_of(good)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        Record(None, b"k"),
-        Record(b"", b"k"),
-        Record(None, None),
-        Record(b"", None, [("h", None)]),
-        Record(b"\xc3\x01", b"k"),
-        Record(b"\xc3\x01" + b"\x11" * 8 + raw(b"1", b"Lamp", 1.0), b"k"),
-        Record(b"\x00", b"k"),
-        Record(b"\x00\x00\x00\x00\x01", b"k"),
-        Record(b"\x02", b"k"),
-        Record(b"\x80" * 20, b"k"),
-        Record(b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"k"),
-        Record(b"\x01" + b"x" * 10, b"k"),
-        Record(raw(b"\xff\xfe", b"Lamp", 1.0), b"k"),
-        Record(raw(b"1", b"Lamp", 1.0) + b"\x00", b"k"),
-        Record(raw(b"1", b"Lamp", 1.0)[:-1], b"k"),
-        Record(b'{"orderId": "1", "product": "Lamp", "price": 1.0}', b"k"),
-    ],
-    ids=[
-        "tombstone", "empty", "nothing at all", "empty with header", "mark alone", "unknown fingerprint", "zero",
-        "confluent frame alone", "length alone", "endless varint", "huge length", "negative length", "not UTF-8",
-        "one byte more", "one byte less", "JSON",
-    ],
-)  # fmt: skip
-def test_what_is_no_order_is_poison(record: Record) -> None:
+def test_what_is_no_order_is_poison() -> None:
     """A record that cannot be read as an order is dead-lettered as poison after one attempt."""
-    assert reason_of(Kit(), record) == "poison"
+    records = {
+        "tombstone": Record(None, b"k"),
+        "empty": Record(b"", b"k"),
+        "nothing at all": Record(None, None),
+        "empty with a header": Record(b"", None, [("h", None)]),
+        "mark alone": Record(SINGLE, b"k"),
+        "unknown fingerprint": Record(SINGLE + b"\x11" * 8 + raw(b"1", b"Lamp", 1.0), b"k"),
+        "zero": Record(b"\x00", b"k"),
+        "confluent frame alone": Record(b"\x00\x00\x00\x00\x01", b"k"),
+        "length alone": Record(b"\x02", b"k"),
+        "endless varint": Record(b"\x80" * 20, b"k"),
+        "huge length": Record(b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"k"),
+        "negative length": Record(b"\x01" + b"x" * 10, b"k"),
+        "not UTF-8": Record(raw(b"\xff\xfe", b"Lamp", 1.0), b"k"),
+        "one byte more": Record(raw(b"1", b"Lamp", 1.0) + b"\x00", b"k"),
+        "one byte less": Record(raw(b"1", b"Lamp", 1.0)[:-1], b"k"),
+        "JSON": Record(b'{"orderId": "1", "product": "Lamp", "price": 1.0}', b"k"),
+    }
+    reasons = reasons_of(Kit(), list(records.values()))
+    assert dict(zip(records, reasons, strict=True)) == dict.fromkeys(records, "poison")
 
 
-@pytest.mark.parametrize("price", [float("nan"), float("inf"), float("-inf"), -0.01, -1e38])
-def test_a_senseless_price_is_permanent(price: float) -> None:
-    """An order whose price is negative or not finite is read, and refused for good."""
-    assert reason_of(Kit(), Record(raw(b"1", b"Lamp", price), b"k")) == "permanent"
-
-
-@pytest.mark.parametrize("wire", ["single", "confluent"])
-def test_an_empty_id_is_permanent(wire: str) -> None:
-    """An order without an id is read, and refused for good."""
-    order: Order = {"orderId": "", "product": "Lamp", "price": 1.0}
-    assert reason_of(Kit(), Record(Codec(wire).encode(order), b"k")) == "permanent"
+def test_what_makes_no_sense_is_permanent() -> None:
+    """An order with a negative or endless price, or without an id, is read, and refused for good."""
+    nameless: Order = {"orderId": "", "product": "Lamp", "price": 1.0}
+    records = {f"price {price}": Record(raw(b"1", b"Lamp", price), b"k") for price in SENSELESS}
+    records |= {f"no id, {wire}": Record(Codec(wire).encode(nameless), b"k") for wire in ("single", "confluent")}
+    reasons = reasons_of(Kit(), list(records.values()))
+    assert dict(zip(records, reasons, strict=True)) == dict.fromkeys(records, "permanent")
 
 
 def test_an_unknown_fingerprint_is_named() -> None:
     """The story of a record of another schema says which schema that was."""
     kit = Kit()
-    reason_of(kit, Record(SINGLE + bytes(range(8)) + raw(b"1", b"Lamp", 1.0), b"k"))
+    reasons_of(kit, [Record(SINGLE + bytes(range(8)) + raw(b"1", b"Lamp", 1.0), b"k")])
     (letter,) = kit.letters()
     assert "fingerprint 0001020304050607" in letter.story["message"]
 
@@ -150,13 +143,13 @@ def test_headers_galore_are_kept() -> None:
     headers: Headers = [
         (f"h{chance.randint(0, 99)}", chance.choice([None, b"", chance.randbytes(30)])) for _ in range(1_000)
     ]
-    assert reason_of(Kit(), Record(b"\xff", b"k", headers)) == "poison"
+    assert reasons_of(Kit(), [Record(b"\xff", b"k", headers)]) == ["poison"]
 
 
 def test_a_record_of_two_megabytes_is_dead_lettered_whole() -> None:
     """Large poison is kept byte for byte too."""
     large = random.Random(1).randbytes(LARGE)
-    assert reason_of(Kit(), Record(b"\xff" + large, b"k" * 1000)) == "poison"
+    assert reasons_of(Kit(), [Record(b"\xff" + large, b"k" * 1000)]) == ["poison"]
 
 
 def test_a_large_good_order_is_averaged() -> None:

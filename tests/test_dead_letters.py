@@ -6,7 +6,20 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from helpers import AT_ONCE, SOON, Background, Kit, Record, average_of, rarely, shared, soon, take_orders, wait_for
+from helpers import (
+    AT_ONCE,
+    SOON,
+    Background,
+    Kit,
+    Record,
+    average_of,
+    rarely,
+    shared,
+    shorten_sessions,
+    soon,
+    take_orders,
+    wait_for,
+)
 
 from orderkit.backoff import Backoff
 from orderkit.brokers import EmbeddedBroker
@@ -31,6 +44,14 @@ ODD: list[Record] = [
     Record(b"\xff", b"k", [("Größe", "ü".encode()), ("__dlq.errors.topic", b"old")]),
     Record(b"\xff", b"k", [(f"h{i}", bytes([i % 256]) * i) for i in range(200)]),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let restarts, and new tries of refused letters, come after a fraction of a second."""
+    shorten_sessions(monkeypatch)
+    for module in ("dead_letters", "delivery"):
+        monkeypatch.setattr(f"orderkit.{module}.PROBE", (0.3, 1.0))
 
 
 @pytest.fixture
@@ -210,12 +231,12 @@ def test_a_back_off_is_kept_while_a_letter_is_refused(broken: EmbeddedBroker) ->
 
     kit.send_orders(take_orders(2))
     broken.refuse(kit.dead_letters)
-    consumer = kit.consumer(handler, policy=RetryPolicy(backoff=Backoff("fixed", base=4.0)))
+    consumer = kit.consumer(handler, policy=RetryPolicy(backoff=Backoff("fixed", base=2.5)))
     with Background(consumer):
         wait_for(lambda: consumer.letters.trouble and tried)
         broken.accept(kit.dead_letters)
         wait_for(lambda: len(tried) == 2)
-    assert tried[1] - tried[0] >= 4.0
+    assert tried[1] - tried[0] >= 2.5
 
 
 @pytest.mark.parametrize("error", ["NOT_ENOUGH_REPLICAS", "REQUEST_TIMED_OUT", "INVALID_REQUIRED_ACKS"])

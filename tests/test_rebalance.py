@@ -12,7 +12,20 @@ import time
 
 import pytest
 from confluent_kafka import TopicPartition
-from helpers import BROKERS, SOON, Background, Kit, average_of, open_broker, shared, slowed, soon, take_orders, wait_for
+from helpers import (
+    BROKERS,
+    SOON,
+    Background,
+    Kit,
+    average_of,
+    open_broker,
+    shared,
+    shorten_sessions,
+    slowed,
+    soon,
+    take_orders,
+    wait_for,
+)
 
 from orderkit.consumer import RetryingConsumer
 from orderkit.faults import Faults
@@ -22,6 +35,14 @@ from orderkit.order import Order
 from orderkit.retry import Permanent
 
 PARTITIONS = 4
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let restarts, and new tries of refused letters, come after a fraction of a second."""
+    shorten_sessions(monkeypatch)
+    for module in ("dead_letters", "delivery"):
+        monkeypatch.setattr(f"orderkit.{module}.PROBE", (0.3, 1.0))
 
 
 def partitions_of(consumer: RetryingConsumer) -> set[int]:
@@ -39,27 +60,27 @@ def shared_out(*members: RetryingConsumer) -> bool:
 def test_a_member_joins_and_another_leaves(name: str, request: pytest.FixtureRequest) -> None:
     """Through a join and a leave, with retries waiting, the merged average is exact and no order has two fates."""
     kit, faults = Kit(PARTITIONS, open_broker(name, request)), Faults(21, transient_rate=0.3, permanent_rate=0.05)
-    orders = take_orders(1200, seed=21)
+    orders = take_orders(800, seed=21)
 
     def handler(order: Order, attempt: int) -> None:
         time.sleep(0.001)  # the handler's own work, so that there is a middle to join in
         faults.strike(order, attempt)
 
-    kit.send_orders(orders[:600])
+    kit.send_orders(orders[:400])
     first = kit.consumer(handler, policy=SOON, batch=20)
     with Background(first) as leaving:
         wait_for(lambda: first.ledger.finished > 100)
         second = kit.consumer(handler, policy=SOON, batch=20)
         with Background(second):
             wait_for(lambda: shared_out(first, second))
-            kit.send_orders(orders[600:])
+            kit.send_orders(orders[400:])
             before = first.ledger.finished, second.ledger.finished
             wait_for(lambda: first.ledger.finished > before[0] and second.ledger.finished > before[1])
             leaving.stop()
             wait_for(lambda: len(partitions_of(second)) == PARTITIONS)
             wait_for(kit.settled, 40)
     kit.assert_all_accounted(faults, again=name == "embedded")
-    assert first.ledger.finished + second.ledger.finished == 1200
+    assert first.ledger.finished + second.ledger.finished == 800
     assert first.ledger.counts[AVERAGED] + second.ledger.counts[AVERAGED] == kit.state().average.count
 
 
@@ -67,7 +88,7 @@ def test_members_that_come_and_go_at_random() -> None:
     """Whatever the moments of joining and leaving, the committed average is exact and dead letters are single."""
     chance, faults = random.Random(4), Faults(4, transient_rate=0.3, permanent_rate=0.05)
     kit = Kit(PARTITIONS)
-    kit.send_orders(take_orders(600, seed=4))
+    kit.send_orders(take_orders(400, seed=4))
 
     def handler(order: Order, attempt: int) -> None:
         time.sleep(0.002)  # the handler's own work
@@ -77,7 +98,7 @@ def test_members_that_come_and_go_at_random() -> None:
     for _ in range(2):
         members.append(Background(kit.consumer(handler, policy=SOON, batch=10)).start())
         done = sum(member.consumer.ledger.finished for member in members)
-        aim = min(500, done + chance.randint(10, 80))
+        aim = min(300, done + chance.randint(10, 80))
         wait_for(lambda aim=aim: sum(m.consumer.ledger.finished for m in members) >= aim)  # type: ignore[misc]
         chance.choice([member for member in members if not member.stopped][:-1] or members[:1]).stop()
     last = kit.consumer(faults.strike, policy=SOON)
@@ -112,11 +133,11 @@ def test_a_member_that_hangs_does_not_spoil_the_average() -> None:
     """A handler longer than `max.poll.interval.ms` loses its partition; what it then commits is refused."""
     kit, orders = Kit(), take_orders(40)
     kit.send_orders(orders)
-    connection = Connection(kit.connection.bootstrap, {"max.poll.interval.ms": "2000"})
+    connection = Connection(kit.connection.bootstrap, {"max.poll.interval.ms": "1300"})
 
     def hang(order: Order, _attempt: int) -> None:
         if order["orderId"] == "10":
-            time.sleep(3.5)  # longer than the member may be silent
+            time.sleep(2.5)  # longer than the member may be silent
 
     first, second = kit.consumer(hang, connection=connection), kit.consumer()
     with Background(first), Background(second):
@@ -154,7 +175,9 @@ def test_a_commit_whose_answer_is_lost_with_the_partition_counts() -> None:
     kit = Kit()
     kit.send_orders(take_orders(5))
     consumer = kit.consumer()
-    with slowed(200):
+    while not consumer.member.parts:
+        consumer.turn()
+    with slowed(100):
         while consumer.ledger.finished < 5:
             consumer.turn()  # the last turn sends the commit, and does not wait for its answer
         member = consumer.member
