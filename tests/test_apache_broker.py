@@ -198,8 +198,8 @@ PROGRAM = """
 import sys, time
 from orderkit.brokers import ApacheBroker
 broker = ApacheBroker({{}}, folder=sys.argv[1])
-print("up", flush=True)
 try:
+    print("up", flush=True)
     time.sleep(100)
 except KeyboardInterrupt:
     assert broker.connection.metadata().brokers, "the broker was gone before its client's clean-up"
