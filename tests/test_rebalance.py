@@ -20,7 +20,6 @@ from helpers import (
     average_of,
     open_broker,
     shared,
-    shorten_sessions,
     slowed,
     soon,
     take_orders,
