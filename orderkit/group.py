@@ -193,7 +193,8 @@ class GroupMember:
 
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         gone = self._mine(offsets)
-        self._ask_what_went_through([part for part in gone if (part.topic, part.partition) in self._sent])
+        unsure = self._sent | self._waiting
+        self._ask_what_went_through([part for part in gone if (part.topic, part.partition) in unsure])
         self._lost(gone)
         self._forget(gone)
 

@@ -11,7 +11,7 @@ import random
 import time
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from helpers import (
     BROKERS,
     SOON,
@@ -168,8 +168,9 @@ def test_dead_letters_of_a_lost_partition_are_not_offered_again() -> None:
     assert (kit.state().dead, kit.state().average.count) == (40, 0)
 
 
-def test_a_commit_whose_answer_is_lost_with_the_partition_counts() -> None:
-    """When a partition is lost while a commit is under way, the ledger keeps what that commit settled."""
+@pytest.mark.parametrize("answer", ["none yet", "connection lost"])
+def test_a_commit_whose_answer_is_lost_with_the_partition_counts(answer: str) -> None:
+    """A partition is lost, and with it the answer to a commit that went through: the ledger keeps what it settled."""
     kit = Kit()
     kit.send_orders(take_orders(5))
     consumer = kit.consumer()
@@ -179,6 +180,8 @@ def test_a_commit_whose_answer_is_lost_with_the_partition_counts() -> None:
         while consumer.ledger.finished < 5:
             consumer.turn()  # the last turn sends the commit, and does not wait for its answer
         member = consumer.member
+        if answer == "connection lost":
+            member._committed(KafkaError(KafkaError._TRANSPORT), [])
         member._on_lost(member._client, [TopicPartition(kit.topic, 0)])
         consumer.close()
     wait_for(kit.settled)
