@@ -50,7 +50,7 @@ ODD: list[Record] = [
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let restarts, and new tries of refused letters, come after a fraction of a second."""
     shorten_sessions(monkeypatch)
-    for module in ("dead_letters", "delivery"):
+    for module in ("dead_letters.writer", "delivery"):
         monkeypatch.setattr(f"orderkit.{module}.PROBE", (0.3, 1.0))
 
 

@@ -39,7 +39,7 @@ PARTITIONS = 4
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let refused letters be offered again after a fraction of a second."""
-    for module in ("dead_letters", "delivery"):
+    for module in ("dead_letters.writer", "delivery"):
         monkeypatch.setattr(f"orderkit.{module}.PROBE", (0.3, 1.0))
 
 
