@@ -27,8 +27,8 @@ log = logging.getLogger("orderkit")
 Handler = Callable[[Order, int], object]
 
 PATIENCE = 0.1  # seconds in one poll, at most: a stop or a due retry is never later than this
-LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements
-HANDOVER = 0.5  # seconds that it waits when a partition goes to another member: the whole group waits with it
+LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements, and for its last commit
+HANDOVER = 0.5  # seconds that it waits for acknowledgements when a partition goes to another member: the whole group waits with it
 
 
 def accept(_order: Order, _attempt: int) -> None:
@@ -136,11 +136,14 @@ class RetryingConsumer:
 
     def close(self) -> None:
         """Commit what is done and leave the group; what is not done stays for the next run."""
-        self.member.await_commit(time.monotonic() + LAST_WORD)
-        parts = list(self.member.parts.values())
-        self.delivery.finish(parts, LAST_WORD)
-        self._lost([part for part in parts if part.committed < part.next])
-        self.member.close()
+        deadline = time.monotonic() + LAST_WORD
+        try:
+            self.member.await_commit(deadline)
+            parts = list(self.member.parts.values())
+            self.delivery.finish(parts, deadline)
+            self._lost([part for part in parts if part.committed < part.next])
+        finally:
+            self.member.close()
 
     def _enough(self, idle: float | None) -> bool:
         if self._stopping or self.broken is not None or self.ledger.finished >= self._limit:
@@ -292,7 +295,7 @@ class RetryingConsumer:
 
     def _revoked(self, parts: list[Progress]) -> None:
         """Commit what is done before partitions go to another member, and forget their timers and backlogs."""
-        self.delivery.finish(parts, HANDOVER)
+        self.delivery.finish(parts, time.monotonic() + HANDOVER)
         self._lost(parts)
 
     def _lost(self, parts: list[Progress]) -> None:

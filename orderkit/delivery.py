@@ -31,11 +31,11 @@ class AtLeastOnce:
                 self._member.steer(part)
         self._member.commit(_ready(self._member.parts.values()))
 
-    def finish(self, parts: list[Progress], patience: float) -> None:
-        """Commit all that can be, waiting at most `patience` seconds for outstanding acknowledgements."""
+    def finish(self, parts: list[Progress], deadline: float) -> None:
+        """Commit all that can be, waiting for outstanding acknowledgements until `deadline` on the monotonic clock."""
         for part in parts:
             part.mark()
-        self._letters.drain(time.monotonic() + patience)
+        self._letters.drain(deadline)
         self._member.commit_now(_ready(parts))
 
 

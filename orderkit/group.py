@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.patience import call_aside, call_here, is_answered, leave_group
 from orderkit.progress import Checkpoint, Progress, Saved
 
 log = logging.getLogger("orderkit")
@@ -19,6 +22,8 @@ Key = tuple[str, int]
 SHORT_WAIT = 0.2
 # The mock lets a group that a member has left wait for the session time-out less a second before the next one may join.
 EMBEDDED_SETTINGS = {"session_timeout_ms": 2000, "heartbeat_interval_ms": 300}
+COMMIT, LAST_COMMIT = 10.0, 5.0  # seconds for a commit that is waited for: at a rebalance, and when leaving
+LONG, BRIEFLY, TRIES = 30.0, 3.0, 3  # seconds for reading offsets: at work, and when leaving; in so many tries
 # Another member has the partition now, or soon will; it starts from the last commit that went through.
 MOVED_ON = {
     KafkaError.ILLEGAL_GENERATION,
@@ -68,6 +73,8 @@ class GroupMember:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
         settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
         self._client: Consumer = connection.consumer(group, on_commit=self._committed, **settings)
+        self._is_static = "group.instance.id" in connection.config or "group_instance_id" in settings
+        self._leaving = self._closing = self._in_callback = False
         self._sent: dict[Key, tuple[Progress, Checkpoint]] = {}
         self._waiting: dict[Key, tuple[Progress, Checkpoint]] = {}
         self._client.subscribe(
@@ -148,18 +155,23 @@ class GroupMember:
 
     def await_commit(self, deadline: float) -> None:
         """Wait for the answer to the commit under way, in the last turn: two at once could overtake each other."""
+        self._leaving = True
         while self._sent and time.monotonic() < deadline:
             self._client.poll(0.05)  # a record that comes now is not committed, and so not lost
 
-    def commit_now(self, ready: Sequence[tuple[Progress, Checkpoint]], timeout: float = 10.0) -> None:
-        """Commit and wait for the answer."""
+    def commit_now(self, ready: Sequence[tuple[Progress, Checkpoint]]) -> None:
+        """Commit and wait for the answer, but not for ever: a broker that has fallen silent gives none."""
         wanted = self._sent | self._waiting | {key: (part, point) for key, part, point in _keyed(ready)}
         self._waiting = {}
         pending = [(part, point) for key, (part, point) in wanted.items() if self.parts.get(key) is part]
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (LAST_COMMIT if self._leaving else COMMIT)
         while pending and time.monotonic() < deadline:
+            asked = self._commit(_offsets(pending))
+            if not is_answered(asked, deadline):
+                log.warning("the commit is not answered; what it was to keep may be delivered again")
+                break
             try:
-                answers = self._client.commit(offsets=_offsets(pending), asynchronous=False) or []
+                answers = asked.result() or []
             except KafkaException as error:
                 log.warning("the commit failed: %s", error.args[0].str())
                 if error.args[0].code() in MOVED_ON:
@@ -174,13 +186,21 @@ class GroupMember:
         if pending:
             self._ask_what_went_through([part for part, _ in pending])
 
+    def _commit(self, offsets: list[TopicPartition]) -> Future[list[TopicPartition] | None]:
+        """Commit aside, where it may take for ever; but while the client is in a callback it answers no other thread."""
+        commit = partial(self._client.commit, offsets=offsets, asynchronous=False)
+        return call_here(commit) if self._in_callback else call_aside(commit)
+
     def _ask_what_went_through(self, parts: list[Progress]) -> None:
         """Learn where the group stands after a commit failed: an earlier one may have arrived all the same."""
         wanted = [TopicPartition(part.topic, part.partition) for part in parts]
-        for part, offset in zip(parts, _read_commits(self._client, wanted) if wanted else [], strict=True):
+        patience = BRIEFLY if self._leaving else LONG
+        for part, offset in zip(parts, _read_commits(self._client, wanted, patience) if wanted else [], strict=True):
             part.committed = max(part.committed, min(offset.offset, part.next))  # a new owner may be further already
 
     def _on_assign(self, client: Consumer, offsets: list[TopicPartition]) -> None:
+        if self._leaving:
+            return  # it gives them back at once
         self.rebalances += 1
         for offset in _read_commits(client, offsets):
             saved = _saved(offset)
@@ -188,7 +208,12 @@ class GroupMember:
 
     def _on_revoke(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         going = self._mine(offsets)
-        self._revoked(going)
+        if not self._closing:  # else all that could be committed is
+            self._in_callback = True
+            try:
+                self._revoked(going)
+            finally:
+                self._in_callback = False
         self._forget(going)
 
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
@@ -212,8 +237,9 @@ class GroupMember:
                 self._client.resume([TopicPartition(*key)])
 
     def close(self) -> None:
-        """Leave the group."""
-        self._client.close()
+        """Leave the group. Whatever the broker does, it is over within ten seconds."""
+        self._leaving = self._closing = True
+        leave_group(self._client, lambda: not self.parts, stays=self._is_static)
 
 
 def _keyed(ready: Iterable[tuple[Progress, Checkpoint]]) -> Iterator[tuple[Key, Progress, Checkpoint]]:
@@ -224,15 +250,15 @@ def _offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartitio
     return [TopicPartition(part.topic, part.partition, point.offset, point.saved.to_text()) for part, point in ready]
 
 
-def _read_commits(client: Consumer, offsets: list[TopicPartition], tries: int = 3) -> list[TopicPartition]:
+def _read_commits(client: Consumer, offsets: list[TopicPartition], patience: float = LONG) -> list[TopicPartition]:
     """Read what the group last committed; an average can only go on from what is known.
 
     Raises:
         OrderkitError: the group's coordinator does not answer.
     """
-    for left in reversed(range(tries)):
+    for left in reversed(range(TRIES)):
         try:
-            return list(client.committed(offsets, timeout=10))
+            return list(client.committed(offsets, timeout=patience / TRIES))
         except KafkaException as error:
             if not left:
                 raise OrderkitError(f"The group's offsets cannot be read: {error.args[0].str()}. Try again.") from None

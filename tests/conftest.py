@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
+from orderkit import patience
 from orderkit.brokers import ApacheBroker
 from orderkit.errors import OrderkitError
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests that share the real broker run in one worker, so that it is started once."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if "apache" in [*getattr(item, "fixturenames", ()), *parameters.values()]:
+            item.add_marker(pytest.mark.xdist_group("apache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pytest_watches_for_freezes() -> Iterator[None]:
+    """Leave the process's one timer to pytest's `faulthandler_timeout`, which ends a frozen test as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patience, "ended_if_frozen", nullcontext)
+        yield
 
 
 @pytest.fixture(scope="session")

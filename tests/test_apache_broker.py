@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, Message
+from helpers import wait_for
 
 from orderkit.brokers import ApacheBroker, Broker, _jars
 from orderkit.brokers import apache as module
@@ -20,14 +19,6 @@ from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C and kill -9 are POSIX signals")
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
-    """Wait until `condition` holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.05)
 
 
 def write(connection: Connection, topic: str, value: bytes = b"x") -> None:
@@ -228,7 +219,7 @@ def test_no_broker_is_left_when_its_program_is_killed(tmp_path: Path) -> None:
     with start_program(tmp_path) as program:
         assert processes_on(tmp_path)
         program.kill()
-        eventually(lambda: processes_on(tmp_path) == [], "the end of the broker")
+        wait_for(lambda: processes_on(tmp_path) == [], 40)
 
 
 @needs_signals

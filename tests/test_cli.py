@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from helpers import PATIENCE, Background, Late, rarely, take_orders, wait_for, within
 
 from orderkit import ApacheBroker, EmbeddedBroker, random_orders
 from orderkit.audit import group_state
 from orderkit.avro import Codec
+from orderkit.cli import main
+from orderkit.consumer import RetryingConsumer
+from orderkit.ledger import AVERAGED
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 REPORT_KEYS = {"produced", "averaged", "dead", "skipped", "in_flight", "lost", "duplicated", "retries"}
 REPORT_KEYS |= {"average", "seed", "broker"}
 
 
 def orderkit(*arguments: str, bootstrap: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run `orderkit` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "orderkit", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=environment(bootstrap),
-        check=False,
-    )
+    """Run `orderkit` to its end, in a process of its own."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "orderkit", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout * PATIENCE,
+            env=environment(bootstrap),
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Late(str(error)) from error
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run `orderkit` in this process, where a process of its own would show nothing more."""
+    log, client_log = logging.getLogger("orderkit"), logging.getLogger("orderkit.kafka")
+    before = log.handlers[:], log.level, client_log.propagate
+
+    def run(*arguments: str, bootstrap: str | None = None) -> subprocess.CompletedProcess[str]:
+        monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+        if bootstrap is not None:
+            monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", bootstrap)
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+            main([*arguments])
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), out.getvalue(), err.getvalue())
+
+    yield run
+    log.handlers[:], log.level, client_log.propagate = before
 
 
 def environment(bootstrap: str | None) -> dict[str, str]:
@@ -186,11 +218,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "status", "told"), WRONG, ids=lambda value: str(value)[:40])
-def test_a_mistake_is_one_line_and_no_traceback(arguments: list[str], status: int, told: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_no_traceback(
+    arguments: list[str], status: int, told: str, tmp_path: Path, here: Run
+) -> None:
     """Wrong usage ends with its status and one line that says what is wrong."""
     with EmbeddedBroker() as broker:
         needs_none = arguments[0] in ("demo", "bake", "broker") or "--bootstrap-server" in arguments
-        done = orderkit(*arguments, bootstrap=None if needs_none else broker.bootstrap)
+        done = here(*arguments, bootstrap=None if needs_none else broker.bootstrap)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.count("\n") == 1, done.stderr
     assert told in done.stderr
@@ -209,32 +243,31 @@ def test_a_mistake_is_one_line_and_no_traceback(arguments: list[str], status: in
         ),
     ],
 )
-def test_a_bad_schema_file_is_named(text: str, told: str, tmp_path: Path, broker: EmbeddedBroker) -> None:
+def test_a_bad_schema_file_is_named(text: str, told: str, tmp_path: Path, broker: EmbeddedBroker, here: Run) -> None:
     """A broken or incompatible schema file is refused before anything is produced."""
     file = tmp_path / "order.avsc"
     file.write_text(text)
-    done = orderkit("produce", "--orders", "1", "--schema", str(file), bootstrap=broker.bootstrap)
+    done = here("produce", "--orders", "1", "--schema", str(file), bootstrap=broker.bootstrap)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert str(file) in done.stderr
     assert told in done.stderr
     assert sum(high for _, high in broker.connection.watermarks("orders").values()) == 0
 
 
-def test_an_unknown_property_is_named(tmp_path: Path, broker: EmbeddedBroker) -> None:
+def test_an_unknown_property_is_named(tmp_path: Path, broker: EmbeddedBroker, here: Run) -> None:
     """A properties file with a property that the client does not know is refused by its name."""
     file = tmp_path / "client.properties"
     file.write_text("no.such.thing=1\n")
-    done = orderkit("average", "--command-config", str(file), bootstrap=broker.bootstrap)
+    done = here("average", "--command-config", str(file), bootstrap=broker.bootstrap)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no.such.thing" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["produce", "consume", "average"])
-def test_an_unreachable_broker_is_said_within_ten_seconds(command: str) -> None:
+def test_an_unreachable_broker_is_said_within_ten_seconds(command: str, here: Run) -> None:
     """The line names the address and the three ways to get a broker."""
-    started = time.monotonic()
-    done = orderkit(command, "--bootstrap-server", "127.0.0.1:1")
-    assert time.monotonic() - started < 10
+    with within(10):
+        done = here(command, "--bootstrap-server", "127.0.0.1:1")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     for way in ("127.0.0.1:1", "orderkit broker", "docker compose up", "--bootstrap-server"):
         assert way in done.stderr
@@ -243,27 +276,51 @@ def test_an_unreachable_broker_is_said_within_ten_seconds(command: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [["consume", "--topic", "gone"], ["produce", "--topic", "gone"], ["consume", "--dlq-topic", "gone"]]
 )
-def test_a_missing_topic_is_named_with_the_way_to_make_it(arguments: list[str], broker: EmbeddedBroker) -> None:
+def test_a_missing_topic_is_named_with_the_way_to_make_it(
+    arguments: list[str], broker: EmbeddedBroker, here: Run
+) -> None:
     """A missing topic is one line at once, not an endless silence."""
-    done = orderkit(*arguments, bootstrap=broker.bootstrap, timeout=15)
+    done = here(*arguments, bootstrap=broker.bootstrap)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "'gone' does not exist" in done.stderr
     assert "orderkit topics create" in done.stderr
 
 
-def test_a_group_without_commits_averages_nothing(broker: EmbeddedBroker) -> None:
+def test_a_group_without_commits_averages_nothing(broker: EmbeddedBroker, here: Run) -> None:
     """An average that nobody has begun is 0 over 0 orders, not an error."""
-    done = orderkit("average", "--group", "nobody", bootstrap=broker.bootstrap)
+    done = here("average", "--group", "nobody", bootstrap=broker.bootstrap)
     assert done.returncode == 0
     assert "over 0 orders" in done.stdout
 
 
-def test_dlq_show_says_what_is_not_there(broker: EmbeddedBroker) -> None:
+def test_dlq_show_says_what_is_not_there(broker: EmbeddedBroker, here: Run) -> None:
     """A dead letter that does not exist, and an address that is none, are one line each."""
-    missing = orderkit("dlq", "show", "0:99", bootstrap=broker.bootstrap)
+    missing = here("dlq", "show", "0:99", bootstrap=broker.bootstrap)
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
-    wrong = orderkit("dlq", "show", "first", bootstrap=broker.bootstrap)
+    wrong = here("dlq", "show", "first", bootstrap=broker.bootstrap)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+@contextmanager
+def running(*arguments: str, bootstrap: str | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run `orderkit` beside the test, which decides when it ends; a test that fails leaves nothing behind."""
+    env = {**environment(bootstrap), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "orderkit", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def rest_of(process: subprocess.Popen[str], seconds: float = 15) -> str:
+    """Wait for the end of a process that was told to stop, which is no failure; give what it still said."""
+    try:
+        rest, _ = process.communicate(timeout=seconds * PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise Late(str(error)) from error
+    assert process.returncode == 0
+    return rest
 
 
 def wait_for_output(process: subprocess.Popen[str], wanted: str) -> str:
@@ -283,12 +340,11 @@ def test_consume_stops_cleanly_on_a_signal(number: signal.Signals, broker: Embed
     codec = Codec()
     orders = [order for order, _ in zip(random_orders(1), range(300), strict=False)]
     fill(broker, [codec.encode(order) for order in orders])
-    command = [sys.executable, "-m", "orderkit", "consume", "-v", "--slow-rate", "1", "--slow-for", "0.02"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(broker.bootstrap)) as process:
+    slow = "--slow-rate", "1", "--slow-for", "0.02"
+    with running("consume", "-v", *slow, bootstrap=broker.bootstrap) as process:
         wait_for_output(process, "averaged")
         process.send_signal(number)
-        rest = process.stdout.read() if process.stdout else ""
-        assert process.wait(15) == 0
+        rest = rest_of(process)
     assert "every order is accounted for" in rest
     state = group_state(broker.connection, "orderkit", "orders")
     assert 0 < state.average.count < 300
@@ -300,27 +356,41 @@ def test_consume_stops_cleanly_on_a_signal(number: signal.Signals, broker: Embed
     assert total.mean == pytest.approx(sum(order["price"] for order in orders) / 300)
 
 
+def test_ctrl_c_while_another_member_joins(broker: EmbeddedBroker) -> None:
+    """In the middle of a rebalance, too, Ctrl-C ends `consume` within five seconds, with what is done committed."""
+    for partition in range(4):
+        fill(broker, [Codec().encode(order) for order in take_orders(400)[partition::4]], partition)
+    slow = "--slow-rate", "1", "--slow-for", "0.01"
+    with running("consume", "-v", *slow, bootstrap=broker.bootstrap) as first:
+        wait_for_output(first, "averaged")
+        with Background(RetryingConsumer(broker.connection)) as other:
+            time.sleep(random.random())  # anywhere in the rebalance
+            first.send_signal(signal.SIGINT)
+            with within(5):
+                rest = rest_of(first)
+            wait_for(rarely(lambda: group_state(broker.connection, "orderkit", "orders").average.count >= 400))
+    assert "every order is accounted for" in rest
+    mine = int(rest.split(" produced = ")[1].split(" averaged")[0])
+    assert mine + other.consumer.ledger.counts[AVERAGED] == 400
+
+
 def test_produce_stops_cleanly_on_a_signal(broker: EmbeddedBroker) -> None:
     """Ctrl-C makes the producer say how many were produced, acknowledged and failed."""
-    command = [sys.executable, "-m", "orderkit", "produce", "-v", "--every", "0.01"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(broker.bootstrap)) as process:
+    with running("produce", "-v", "--every", "0.01", bootstrap=broker.bootstrap) as process:
         wait_for_output(process, "order 3")
         process.send_signal(signal.SIGINT)
-        rest = process.stdout.read() if process.stdout else ""
-        assert process.wait(15) == 0
+        rest = rest_of(process)
     assert " acknowledged, 0 failed" in rest
 
 
 def test_broker_serves_other_processes_until_told_to_stop() -> None:
     """`orderkit broker` prints the line that other terminals need, and Ctrl-C ends it with 0."""
-    command = [sys.executable, "-m", "orderkit", "broker"]
-    env = {**environment(None), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+    with running("broker") as process:
         told = wait_for_output(process, "Ctrl-C")
         there = told.split("KAFKA_BOOTSTRAP_SERVERS=")[1].split()[0]
         assert "orders: 4 partitions" in orderkit("topics", "list", bootstrap=there).stdout
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 0
+        rest_of(process)
 
 
 @pytest.mark.kafka
@@ -338,13 +408,11 @@ def test_the_real_broker_takes_the_port_it_is_given(apache: ApacheBroker) -> Non
     assert apache.kind == "apache"  # it can be had here
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "orderkit", "broker", "--apache", "--port", str(port)]
-    env = {**environment(None), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+    with running("broker", "--apache", "--port", str(port)) as process:
         assert f"127.0.0.1:{port}" in wait_for_output(process, "Ctrl-C")
         assert "orders-dlq" in orderkit("topics", "list", bootstrap=f"127.0.0.1:{port}").stdout
         process.send_signal(signal.SIGINT)
-        assert process.wait(40) == 0
+        rest_of(process, 40)
 
 
 def test_a_closed_pipe_ends_quietly(broker: EmbeddedBroker) -> None:

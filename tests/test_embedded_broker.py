@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Message, Producer
+from helpers import wait_for, within
 
 from orderkit.brokers import Broker, EmbeddedBroker, _mock, embedded
 from orderkit.errors import OrderkitError, UsageError
@@ -35,14 +36,6 @@ def deliver(producer: Producer, topic: str, value: bytes = b"x", wait: float = 1
         return str(error.args[0].name())
     producer.flush(wait)
     return reports[0] if reports else "waiting"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Wait until `condition` holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def read(connection: Connection, topic: str, count: int, group: str = "readers") -> list[bytes | None]:
@@ -90,9 +83,8 @@ def test_records_are_read_back_and_a_member_that_returns_goes_on(broker: Embedde
     assert deliver(producer, "orders", b"first") is None
     assert read(broker.connection, "orders", 1) == [b"first"]
     assert deliver(producer, "orders", b"second") is None
-    started = time.monotonic()
-    assert read(broker.connection, "orders", 1) == [b"second"]
-    assert time.monotonic() - started < 10
+    with within(10):
+        assert read(broker.connection, "orders", 1) == [b"second"]
 
 
 def test_a_refused_topic_says_so_in_the_delivery_report(broker: EmbeddedBroker) -> None:
@@ -104,7 +96,7 @@ def test_a_refused_topic_says_so_in_the_delivery_report(broker: EmbeddedBroker) 
     assert deliver(broker.connection.producer(), "orders-dlq") == "TOPIC_AUTHORIZATION_FAILED"
     assert deliver(producer, "orders") is None
     broker.accept("orders-dlq")
-    eventually(lambda: deliver(producer, "orders-dlq") is None)
+    wait_for(lambda: deliver(producer, "orders-dlq") is None)
     assert sum(high for _, high in broker.connection.watermarks("orders-dlq").values()) == 2
 
 
@@ -121,13 +113,13 @@ def test_a_reader_of_a_refused_topic_goes_on_when_it_is_accepted(broker: Embedde
             values.extend(message.value() for message in consumer.consume(10, 0.1) if message.error() is None)
             return value in values
 
-        eventually(lambda: got(b"before"))
+        wait_for(lambda: got(b"before"))
         broker.refuse("orders")
         assert deliver(producer, "orders", b"refused") == "TOPIC_AUTHORIZATION_FAILED"
         consumer.consume(10, 0.3)
         broker.accept("orders")
-        eventually(lambda: deliver(producer, "orders", b"after") is None)
-        eventually(lambda: got(b"after"))
+        wait_for(lambda: deliver(producer, "orders", b"after") is None)
+        wait_for(lambda: got(b"after"))
         assert b"refused" not in values
     finally:
         consumer.close()
@@ -153,7 +145,7 @@ def test_a_slow_broker_takes_its_time(broker: EmbeddedBroker) -> None:
     assert deliver(producer, "orders") is None
     assert time.monotonic() - started >= 0.4
     broker.slow(0)
-    eventually(lambda: _seconds(lambda: deliver(producer, "orders")) < 0.3)
+    wait_for(lambda: _seconds(lambda: deliver(producer, "orders")) < 0.3)
 
 
 def _seconds(work: Callable[[], object]) -> float:

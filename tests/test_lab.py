@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import fate, shared
+from helpers import fate, shared, soon
 
 from orderkit.chart import POINTS, RunChart
 from orderkit.errors import OrderkitError
@@ -112,9 +112,8 @@ def interrupted(what: Callable[[], Awaitable[None]], when: Callable[[], bool]) -
 
     async def both() -> None:
         task = asyncio.ensure_future(what())
-        deadline = time.monotonic() + 20
-        while not when():
-            assert time.monotonic() < deadline
+        met = soon(when)
+        while not met():
             await asyncio.sleep(0.01)
         task.cancel()
         await task

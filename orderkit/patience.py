@@ -1,0 +1,107 @@
+"""Calls that librdkafka may never answer, made where nobody has to wait for them, and a way to leave a group."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+from confluent_kafka import Consumer, KafkaException
+
+log = logging.getLogger("orderkit")
+
+Answer = TypeVar("Answer")
+
+HANDING_BACK = 5.0  # seconds that the client may take to give its partitions back, before it is closed all the same
+CLOSING = 5.0  # seconds that it may take to close, before it is left alone
+FROZEN = 10.0  # seconds after which a process in which no Python code runs any more is ended
+
+_guards = 0
+_guarding = threading.Lock()
+
+
+def call_here(call: Callable[[], Answer]) -> Future[Answer]:
+    """Make a call now, and wait for it."""
+    return _keep(call, Future())
+
+
+def call_aside(call: Callable[[], Answer]) -> Future[Answer]:
+    """Make a call in a thread of its own, which does not keep the process from ending."""
+    future: Future[Answer] = Future()
+    threading.Thread(target=_keep, args=(call, future), name="orderkit-aside", daemon=True).start()
+    return future
+
+
+def _keep(call: Callable[[], Answer], future: Future[Answer]) -> Future[Answer]:
+    try:
+        future.set_result(call())
+    except Exception as error:  # whoever asks for the result hears of it
+        future.set_exception(error)
+    return future
+
+
+def is_answered(future: Future[Answer], deadline: float) -> bool:
+    """Wait for a call to end, at most until `deadline` on the monotonic clock; say whether it has."""
+    return bool(wait([future], max(0.0, deadline - time.monotonic())).done)
+
+
+def leave_group(client: Consumer, gave_back: Callable[[], bool], *, stays: bool = False) -> None:
+    """Give the partitions back, then close the client; over within ten seconds, whatever the broker does.
+
+    A client that serves a rebalance while it closes may ask its group handler, which has just ended, and wait for ever
+    (librdkafka #4884); the binding holds the GIL there, and Python stands still. So no rebalance may be outstanding:
+    first the client unsubscribes, which waits for the end of a rebalance under way, and is polled until it has given
+    its partitions back and its member id up.
+
+    Args:
+        client: a subscribed consumer; closed afterwards, or closing in a thread of its own.
+        gave_back: whether the callback has run that gives the partitions back.
+        stays: a static member (KIP-345), whose place is kept until its session ends: it closes without leaving.
+    """
+    try:
+        if not stays:
+            _hand_back(client, gave_back)
+    except KafkaException as error:
+        log.warning("the client cannot give its partitions back: %s", error.args[0].str())
+    except KeyboardInterrupt:
+        log.warning("interrupted while leaving the group; what is not committed will be delivered again")
+        raise
+    finally:
+        with ended_if_frozen():
+            closing = call_aside(client.close)
+            if not is_answered(closing, time.monotonic() + CLOSING):
+                log.warning("the broker does not let the client go; the group will miss it after its session time-out")
+
+
+def _hand_back(client: Consumer, gave_back: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANDING_BACK
+    client.unsubscribe()
+    # The member id goes with the request to leave; a client that is thrown out loses it before its callback has run.
+    while not (client.memberid() is None and gave_back()) and time.monotonic() < deadline:
+        client.poll(0.05)  # a record that comes now is not committed, and so not lost
+    client.poll(0)  # a member without partitions has callbacks, too
+
+
+@contextmanager
+def ended_if_frozen() -> Iterator[None]:
+    """End the process, with all its stacks on standard error, should it freeze in this block: better than a dead kernel.
+
+    Only a frozen process is ended: one in which a call takes long, but Python runs, leaves the block by itself.
+    """
+    global _guards  # noqa: PLW0603  faulthandler has one timer for the whole process
+    with _guarding:
+        _guards += 1
+        faulthandler.dump_traceback_later(FROZEN, exit=True, file=sys.__stderr__ or sys.stderr)
+    try:
+        yield
+    finally:
+        with _guarding:
+            _guards -= 1
+            if not _guards:
+                faulthandler.cancel_dump_traceback_later()
