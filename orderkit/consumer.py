@@ -27,8 +27,8 @@ log = logging.getLogger("orderkit")
 Handler = Callable[[Order, int], object]
 
 PATIENCE = 0.1  # seconds in one poll, at most: a stop or a due retry is never later than this
-LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements, and for its last commit
-HANDOVER = 0.5  # seconds that it waits for acknowledgements when a partition goes to another member: the whole group waits with it
+LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements
+HANDOVER = 0.5  # seconds that it waits for them when a partition goes to another member: the whole group waits with it
 
 
 def accept(_order: Order, _attempt: int) -> None:

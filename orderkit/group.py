@@ -187,7 +187,7 @@ class GroupMember:
             self._ask_what_went_through([part for part, _ in pending])
 
     def _commit(self, offsets: list[TopicPartition]) -> Future[list[TopicPartition] | None]:
-        """Commit aside, where it may take for ever; but while the client is in a callback it answers no other thread."""
+        """Commit aside, where it may take for ever; but a client that is in a callback answers no other thread."""
         commit = partial(self._client.commit, offsets=offsets, asynchronous=False)
         return call_here(commit) if self._in_callback else call_aside(commit)
 

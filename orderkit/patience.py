@@ -90,7 +90,7 @@ def _hand_back(client: Consumer, gave_back: Callable[[], bool]) -> None:
 
 @contextmanager
 def ended_if_frozen() -> Iterator[None]:
-    """End the process, with all its stacks on standard error, should it freeze in this block: better than a dead kernel.
+    """End the process, with all its stacks on standard error, if it freezes in this block: better than a dead kernel.
 
     Only a frozen process is ended: one in which a call takes long, but Python runs, leaves the block by itself.
     """

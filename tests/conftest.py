@@ -12,14 +12,17 @@ from orderkit import patience
 from orderkit.brokers import ApacheBroker
 from orderkit.errors import OrderkitError
 
+LONG = "test_notebooks.py", "test_readme.py", "test_wheel.py"  # begun last, they would be waited for
+
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests that share the real broker run in one worker, so that it is started once."""
+    """Let the tests that share the real broker run in one worker, so that it is started once; the long ones first."""
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if "apache" in [*getattr(item, "fixturenames", ()), *parameters.values()]:
             item.add_marker(pytest.mark.xdist_group("apache"))
+    items.sort(key=lambda item: item.path.name not in LONG and item.get_closest_marker("kafka") is None)
 
 
 @pytest.fixture(autouse=True, scope="session")

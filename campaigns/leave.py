@@ -1,0 +1,43 @@
+"""A member always leaves its group: members come and go at random, many times, on a crowded machine.
+
+By default 1,000 times on the embedded broker, 100 times on real Kafka, and Ctrl-C in the middle of it 50 times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from _proof import pytest, record
+
+COME_AND_GO = "tests/test_rebalance.py::test_members_that_come_and_go_at_random"
+KINDS = {  # how many at once, and the test
+    "embedded": (6, f"{COME_AND_GO}[embedded]"),
+    "apache": (3, f"{COME_AND_GO}[apache]"),
+    "ctrl-c": (4, "tests/test_cli.py::test_ctrl_c_while_another_member_joins"),
+}
+
+
+def main() -> int:
+    """Run each kind so many times, and note the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for kind, often in zip(KINDS, (1000, 100, 50), strict=True):
+        parser.add_argument(f"--{kind}", type=int, default=often, metavar="TIMES", dest=kind)
+    given = vars(parser.parse_args())
+    os.environ["ORDERKIT_REQUIRE_KAFKA"] = "1"
+    told, bad = [], False
+    for kind, (workers, test) in KINDS.items():
+        if often := given[kind]:
+            # A frozen test is ended after a minute here; a second try would hide what is looked for.
+            alone = ("--reruns", "0", "-o", "faulthandler_timeout=60", "--dist", "load")
+            result = pytest("-n", str(workers), "--count", str(often), *alone, test)
+            told.append(f"{kind}: {result}")
+            print(told[-1], flush=True)
+            bad |= bool(result.failed or result.frozen)
+    record("leave", " ".join(["python campaigns/leave.py", *sys.argv[1:]]), "4, and chance", "; ".join(told))
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
