@@ -24,7 +24,7 @@ from orderkit.audit import group_state
 from orderkit.avro import Codec
 from orderkit.cli import main
 from orderkit.consumer import RetryingConsumer
-from orderkit.ledger import AVERAGED
+from orderkit.tally import AVERAGED
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -107,11 +107,17 @@ def test_demo_has_the_same_totals_on_real_kafka(apache: ApacheBroker) -> None:
 
 
 def test_demo_says_in_words_that_all_is_accounted_for() -> None:
-    """In a pipe, demo prints its one line of account and no progress."""
-    done = orderkit("demo", "--orders", "50", "--rate", "0")
-    assert done.returncode == 0
-    assert done.stdout.count("\n") == 1
-    assert "every order is accounted for" in done.stdout
+    """In a pipe, demo prints its one line of account and no progress; with its defaults it ends within 5 s."""
+    seconds: list[float] = []
+    while not seconds or (min(seconds) >= 5 and len(seconds) < 3):  # the best of three, for a busy machine
+        started = time.monotonic()
+        done = orderkit("demo")
+        seconds.append(time.monotonic() - started)
+        assert done.returncode == 0
+        assert done.stdout.count("\n") == 1
+        assert done.stdout.startswith("500 produced")
+        assert "every order is accounted for" in done.stdout
+    assert min(seconds) < 5, seconds
 
 
 def test_demo_saves_a_picture_that_is_not_blank(tmp_path: Path) -> None:
@@ -171,7 +177,7 @@ def test_topics_of_runs_are_deleted_and_no_others(apache: ApacheBroker) -> None:
     assert orderkit("demo", "--orders", "10", bootstrap=there).returncode == 0
     assert " topics deleted" in orderkit("topics", "delete-runs", bootstrap=there).stdout
     left = orderkit("topics", "list", bootstrap=there).stdout
-    assert "orders." not in left
+    assert not any(line.startswith("orders.") for line in left.splitlines()), left
 
 
 def test_doctor_finds_this_installation_healthy() -> None:
@@ -435,7 +441,7 @@ def test_every_command_has_help() -> None:
     """`--help` says in a sentence what each command does."""
     from orderkit.cli import cli
 
-    assert set(cli.commands) == {"demo", "produce", "consume", "average", "topics", "dlq", "broker", "doctor"}
+    assert set(cli.commands) >= {"demo", "produce", "consume", "average", "topics", "dlq", "broker", "doctor"}
     for command in cli.commands.values():
         assert command.help
         assert command.help.strip().endswith(".")
