@@ -312,7 +312,7 @@ def running(*arguments: str, bootstrap: str | None = None) -> Iterator[subproces
     """Run `orderkit` beside the test, which decides when it ends; a test that fails leaves nothing behind."""
     env = {**environment(bootstrap), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "orderkit", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:
             yield process
         finally:
@@ -378,6 +378,27 @@ def test_ctrl_c_while_another_member_joins(broker: EmbeddedBroker) -> None:
     assert "every order is accounted for" in rest
     mine = int(rest.split(" produced = ")[1].split(" averaged")[0])
     assert mine + other.consumer.ledger.counts[AVERAGED] == 400
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_a_consumer_whose_broker_is_silent(times: int, broker: EmbeddedBroker) -> None:
+    """A broker that answers nothing any more holds Ctrl-C for seconds, not minutes; each trouble is one line."""
+    fill(broker, [Codec().encode(order) for order in take_orders(300)])
+    slow = "--slow-rate", "1", "--slow-for", "0.02"
+    with running("consume", "-v", *slow, bootstrap=broker.bootstrap) as process:
+        wait_for_output(process, "averaged")
+        broker.slow(60_000)
+        process.send_signal(signal.SIGINT)
+        if times == 2:
+            time.sleep(0.5)  # in the middle of its last turn
+            process.send_signal(signal.SIGINT)
+        with within(30 / times):
+            _, told = process.communicate(timeout=100)
+    assert process.returncode == 1
+    *before, last = filter(None, told.splitlines())
+    silent = "orderkit: The group's offsets cannot be read", "orderkit: No Kafka broker answers"
+    assert last.startswith(silent if times == 1 else "orderkit: interrupted;")
+    assert all(line.startswith("orderkit: the broker does not let the client go") for line in before)
 
 
 def test_produce_stops_cleanly_on_a_signal(broker: EmbeddedBroker) -> None:
