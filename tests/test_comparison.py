@@ -63,6 +63,7 @@ def test_healthy_orders_hardly_wait_for_failing_keys(engine: str) -> None:
     assert any(is_within() for _ in range(3))
 
 
+@pytest.mark.campaign
 @pytest.mark.kafka
 @pytest.mark.timeout(400)
 def test_all_engines_are_compared_on_a_real_broker(apache: ApacheBroker) -> None:

@@ -119,6 +119,7 @@ def outcomes() -> Outcomes:
     return done
 
 
+@pytest.mark.campaign
 @pytest.mark.kafka
 @pytest.mark.timeout(600)
 def test_every_promise_is_kept(outcomes: Outcomes) -> None:
@@ -127,6 +128,7 @@ def test_every_promise_is_kept(outcomes: Outcomes) -> None:
     assert len(outcomes) == 2 * len(ACTS) + 2 + 3
 
 
+@pytest.mark.campaign
 @pytest.mark.kafka
 @pytest.mark.timeout(600)
 def test_every_injury_came_about(outcomes: Outcomes) -> None:
@@ -138,6 +140,7 @@ def test_every_injury_came_about(outcomes: Outcomes) -> None:
     assert PRODUCER in {injury.worker for injury in sprung}
 
 
+@pytest.mark.campaign
 @pytest.mark.kafka
 @pytest.mark.timeout(600)
 def test_outcomes_are_shown_as_text_table_and_frame(outcomes: Outcomes) -> None:

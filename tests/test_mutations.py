@@ -37,6 +37,7 @@ def test_every_test_beside_a_mutation_is_there() -> None:
 SHORT = ("acknowledgement", "swallow", "sleep", "add an order", "forget that", "decode", "sum floats", "was undone")
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(900)
 def test_no_broken_law_goes_unnoticed() -> None:
     """The tests beside a mutation pass on the package as it is, and one of them fails where it is made.

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from base64 import b64decode
 from collections.abc import Sequence
 from io import BytesIO
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import within
 
 pytest.importorskip("matplotlib", reason='notebooks need the extra: pip install "orderkit[lab]"')
 
@@ -110,7 +110,12 @@ REAL = {"10_exactly_once", "11_share_groups_and_the_brokers_own_dlq"}  # start a
 
 def real(name: str) -> list[pytest.MarkDecorator]:
     """Mark what runs a notebook that needs the real broker."""
-    return [pytest.mark.kafka] if name in REAL else []
+    return [pytest.mark.kafka, pytest.mark.xdist_group("apache")] if name in REAL else []
+
+
+def campaign(name: str) -> list[pytest.MarkDecorator]:
+    """Mark what runs a notebook with other parameters: landing is content with two of them."""
+    return [] if name in ("00_start_here", "05_try_again") else [pytest.mark.campaign]
 
 
 @pytest.fixture(autouse=True)
@@ -196,24 +201,22 @@ def test_every_notebook_is_tested() -> None:
     assert all(len(some) >= 2 for some in SETS.values())
 
 
+@pytest.mark.parametrize("where", ["elsewhere", pytest.param("project", marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=real(path.stem)) for path in NOTEBOOKS])
-def test_saved_outputs_are_what_comes_out_anywhere(path: Path, tmp_path: Path) -> None:
-    """Strict comparison of every saved output, from two working directories; only run ids may differ.
+def test_saved_outputs_are_what_comes_out_anywhere(path: Path, where: str, tmp_path: Path) -> None:
+    """Strict comparison of every saved output, whatever the working directory; only run ids may differ.
 
-    Both at the same time, without coverage, are through in a minute; on a crowded machine a minute is longer.
+    Each is through in a minute; on a crowded machine a minute is longer.
     """
     strict = ("pytest", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=60", "-p", "no:cacheprovider", "-q")
-    start = time.monotonic()
-    some = [
-        launch(*strict, f"--nbval-sanitize-with={SANITIZE}", str(path), cwd=cwd) for cwd in (FOLDER.parent, tmp_path)
-    ]
-    for status, said in map(ended, some):
-        assert status == 0, said
-        assert "passed" in said
-    assert time.monotonic() - start < UNATTENDED * crowd()
+    folder = FOLDER.parent if where == "project" else tmp_path
+    with within(UNATTENDED * crowd()):
+        status, said = ended(launch(*strict, f"--nbval-sanitize-with={SANITIZE}", str(path), cwd=folder))
+    assert status == 0, said
+    assert "passed" in said
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=real(name)) for name in SETS])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[*real(name), *campaign(name)]) for name in SETS])
 def test_parameters_change_the_run(name: str, tmp_path: Path) -> None:
     """Values given to papermill reach the run: the result has a line that they alone bring."""
     path = FOLDER / f"{name}.ipynb"
@@ -226,7 +229,7 @@ def test_parameters_change_the_run(name: str, tmp_path: Path) -> None:
         assert len(images(out)) == len(images(path))
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=campaign(name)) for name in WRONG])
 def test_a_wrong_parameter_stops_with_its_name(name: str, tmp_path: Path) -> None:
     """The last line says which parameter it is, and the run ends there."""
     some = [{wrong: value} for wrong, value in WRONG[name]]

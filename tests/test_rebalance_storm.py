@@ -19,7 +19,7 @@ from orderkit.retry import RetryPolicy
 LONG = os.environ.get("ORDERKIT_LONG") == "1"
 MODES = ["at-least-once", "exactly-once"]
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.campaign, pytest.mark.kafka, pytest.mark.timeout(900)]
 
 
 def carry_out(plan: CrashPlan) -> Outcome:
