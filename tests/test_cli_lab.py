@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+from helpers import PATIENCE, Late
 
 from orderkit.cli.lab import FIRST, find_notebooks
 from orderkit.errors import OrderkitError
@@ -96,7 +97,7 @@ def test_it_serves_the_copies_and_ends_on_a_signal(tmp_path: Path) -> None:
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> bytes:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * PATIENCE
     while True:
         try:
             with urllib.request.urlopen(address, timeout=10) as answer:
@@ -104,5 +105,6 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> bytes:
                 return content
         except (URLError, ConnectionError, TimeoutError):
             assert process.poll() is None
-            assert time.monotonic() < deadline
+            if time.monotonic() > deadline:
+                raise Late(f"{address} does not answer") from None
             time.sleep(0.2)

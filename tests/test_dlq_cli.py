@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import AT_ONCE, Kit, Record, average_of, shorten_sessions, take_orders
+from helpers import AT_ONCE, PATIENCE, Kit, Late, Record, average_of, shorten_sessions, take_orders
 
 from orderkit.avro import Codec
 from orderkit.cli import main
@@ -242,9 +242,10 @@ def test_on_a_terminal_replay_shows_and_asks(kit: Kit, answer: str, moved: int) 
 
 def _read_until(terminal: int, wanted: str | None, seconds: float = 40.0) -> str:
     """Read a terminal up to some words, or to its end."""
-    seen, deadline = "", time.monotonic() + seconds
+    seen, deadline = "", time.monotonic() + seconds * PATIENCE
     while wanted is None or wanted not in seen:
-        assert time.monotonic() < deadline, seen
+        if time.monotonic() > deadline:
+            raise Late(seen)
         if not select.select([terminal], [], [], 0.2)[0]:
             continue
         try:
