@@ -15,13 +15,22 @@ from orderkit.errors import OrderkitError
 LONG = "test_notebooks.py", "test_readme.py", "test_wheel.py"  # begun last, they would be waited for
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--campaign`."""
+    parser.addoption("--campaign", action="store_true", help="run what takes too long for landing, too")
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the tests that share the real broker run in one worker, so that it is started once; the long ones first."""
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if "apache" in [*getattr(item, "fixturenames", ()), *parameters.values()]:
             item.add_marker(pytest.mark.xdist_group("apache"))
+    if not config.getoption("--campaign"):
+        long = [item for item in items if item.get_closest_marker("campaign")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
     items.sort(key=lambda item: item.path.name not in LONG and item.get_closest_marker("kafka") is None)
 
 
