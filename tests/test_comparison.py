@@ -21,6 +21,7 @@ SMALL = Plan(orders=400, keys=20, failing=0.05, rate=400, backoff=0.15)
 SLACK = 50.0  # ms: what a busy machine may take from one of two runs; much less than a back-off
 
 
+@pytest.mark.campaign
 def test_each_engine_keeps_its_promise() -> None:
     """On the same work: nothing lost, nothing twice; who keeps the order blocks, who flows does not."""
     results = {result.engine: result for result in compare(shared().connection, plan=SMALL)}
@@ -45,6 +46,7 @@ def p99(phase: Phase) -> float:
     return waits[-(-len(waits) * 99 // 100) - 1]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("engine", ["topics", "key-parking"])
 def test_healthy_orders_hardly_wait_for_failing_keys(engine: str) -> None:
     """With one key of a hundred failing, the others' p99 wait stays within twice that of a run without failures.

@@ -21,7 +21,7 @@ SPRING = "org.springframework.kafka:spring-kafka:3.3.4"
 CONNECT = "org.apache.kafka:connect-runtime:4.0.0"
 BYTES = b"\x00\xff\x01"
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.campaign, pytest.mark.kafka]
 
 
 @cache

@@ -16,6 +16,7 @@ TIMEOUT = 10.0  # seconds that a transaction may last here
 OUTAGE = 25.0  # seconds: the broker looks every ten for transactions that have lasted too long
 
 
+@pytest.mark.campaign
 @pytest.mark.kafka
 def test_exactly_once_outlives_an_outage_longer_than_its_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker gives an open transaction up while the network is silent; the consumer opens a new one and goes on."""

@@ -25,6 +25,9 @@ TRIES = 3
 LIMIT = 2.0
 
 
+pytestmark = pytest.mark.campaign  # benchmarks are no tests
+
+
 @pytest.fixture(scope="module")
 def stage() -> Stage:
     """Give topics of orders on the shared embedded broker."""
