@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from typing import TextIO, TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaException
 
@@ -97,7 +97,10 @@ def ended_if_frozen() -> Iterator[None]:
     global _guards  # noqa: PLW0603  faulthandler has one timer for the whole process
     with _guarding:
         _guards += 1
-        faulthandler.dump_traceback_later(FROZEN, exit=True, file=sys.__stderr__ or sys.stderr)
+        with suppress(
+            AttributeError, OSError, RuntimeError, ValueError
+        ):  # a process without standard error goes unguarded
+            faulthandler.dump_traceback_later(FROZEN, exit=True, file=cast(TextIO, sys.__stderr__))
     try:
         yield
     finally:

@@ -123,6 +123,14 @@ def test_a_process_that_only_waits_is_not_ended() -> None:
     assert "session time-out" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_process_without_standard_error_leaves_as_well() -> None:
+    """Where there is nowhere to show the stacks, closing goes on without a guard."""
+    calm = FREEZE.replace("sleep(60)", "sleep(0)")
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, calm], check=False, timeout=50)
+    assert done.returncode == 0
+
+
 def test_what_a_call_raises_is_kept_for_whoever_asks() -> None:
     """A call made aside, or here, raises in whoever asks for its result."""
 
