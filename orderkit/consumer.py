@@ -19,6 +19,7 @@ from orderkit.group import GroupMember
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 from orderkit.ledger import DEAD, RETRY, SKIPPED, Ledger
 from orderkit.order import Order
+from orderkit.patience import LEAVING
 from orderkit.progress import Progress
 from orderkit.retry import DeadLetter, Decision, Failure, Reason, Retry, RetryPolicy, Skip, Stop, classify, decide
 
@@ -28,6 +29,7 @@ Handler = Callable[[Order, int], object]
 
 PATIENCE = 0.1  # seconds in one poll, at most: a stop or a due retry is never later than this
 LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements
+HASTE = 2.0  # seconds that it takes to leave when the broker is silent, or the user impatient
 HANDOVER = 0.5  # seconds that it waits for them when a partition goes to another member: the whole group waits with it
 
 
@@ -137,13 +139,15 @@ class RetryingConsumer:
     def close(self) -> None:
         """Commit what is done and leave the group; what is not done stays for the next run."""
         deadline = time.monotonic() + LAST_WORD
+        patience = HASTE
         try:
             self.member.await_commit(deadline)
             parts = list(self.member.parts.values())
             self.delivery.finish(parts, deadline)
             self._lost([part for part in parts if part.committed < part.next])
+            patience = LEAVING
         finally:
-            self.member.close()
+            self.member.close(patience)
 
     def _enough(self, idle: float | None) -> bool:
         if self._stopping or self.broken is not None or self.ledger.finished >= self._limit:

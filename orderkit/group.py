@@ -62,6 +62,7 @@ class GroupMember:
         settings: dict[str, object] | None = None,
     ) -> None:
         self.group = group
+        self._connection = connection
         self.parts: dict[Key, Progress] = {}
         self.held: dict[Key, Progress] = {}
         self.rebalances = 0
@@ -193,9 +194,14 @@ class GroupMember:
 
     def _ask_what_went_through(self, parts: list[Progress]) -> None:
         """Learn where the group stands after a commit failed: an earlier one may have arrived all the same."""
+        if not parts:
+            return
         wanted = [TopicPartition(part.topic, part.partition) for part in parts]
-        patience = BRIEFLY if self._leaving else LONG
-        for part, offset in zip(parts, _read_commits(self._client, wanted, patience) if wanted else [], strict=True):
+        if self._leaving:  # another thread may still wait in the client for the answer
+            found = _read_commits(self._connection.consumer(self.group), wanted, BRIEFLY)
+        else:
+            found = _read_commits(self._client, wanted)
+        for part, offset in zip(parts, found, strict=True):
             part.committed = max(part.committed, min(offset.offset, part.next))  # a new owner may be further already
 
     def _on_assign(self, client: Consumer, offsets: list[TopicPartition]) -> None:
@@ -236,10 +242,10 @@ class GroupMember:
                 self._paused.discard(key)
                 self._client.resume([TopicPartition(*key)])
 
-    def close(self) -> None:
-        """Leave the group. Whatever the broker does, it is over within ten seconds."""
+    def close(self, patience: float) -> None:
+        """Leave the group. Whatever the broker does, it is over within `patience` seconds."""
         self._leaving = self._closing = True
-        leave_group(self._client, lambda: not self.parts, stays=self._is_static)
+        leave_group(self._client, lambda: not self.parts, stays=self._is_static, patience=patience)
 
 
 def _keyed(ready: Iterable[tuple[Progress, Checkpoint]]) -> Iterator[tuple[Key, Progress, Checkpoint]]:
