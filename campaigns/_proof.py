@@ -18,6 +18,7 @@ PROOF = ROOT / "docs" / "proof.md"
 OUTCOME = re.compile(r"(\d+) (passed|failed|skipped|error|rerun)")
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 LATE = re.compile(r"^RERUN (\S+)", re.MULTILINE)
+FEW = 4  # names are told of so many tests
 FROZEN = re.compile(r"worker '\w+' crashed while running '([^']+)'")
 
 
@@ -34,7 +35,8 @@ class Result:
     def __str__(self) -> str:
         told = ", ".join(f"{count:,} {what}" for what, count in self.counts.items())
         names = [*self.failed, *(f"{name} (second try)" for name in self.late)]
-        return f"{told}, {len(self.frozen)} frozen, {self.minutes:.1f} min" + "".join(f"; {name}" for name in names)
+        more = [f"and {len(names) - FEW} more"] if len(names) > FEW else []
+        return "; ".join([f"{told}, {len(self.frozen)} frozen, {self.minutes:.1f} min", *names[:FEW], *more])
 
 
 def pytest(*arguments: str) -> Result:

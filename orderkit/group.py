@@ -278,15 +278,15 @@ class GroupMember:
         """Give the records that each partition is behind, as far as the client has heard."""
         return self._ends.lag(self.parts)
 
-    def close(self) -> None:
-        """Leave the group; whatever is in doubt is cleared up first, or given up as undone."""
+    def close(self, patience: float) -> None:
+        """Leave the group within `patience` seconds or so; whatever is in doubt is cleared up first, or given up as undone."""
         self.stopping = True
         self.let_go(list(self.parts.values()))
         self._clear_up(patience=4.0)
         for key in list(self._unsure):
             self._undo_after(TopicPartition(*key, -1))
         self._lookout.finish()
-        leave_group(self.client, lambda: not self._assigned, stays=self._is_static)
+        leave_group(self.client, lambda: not self._assigned, stays=self._is_static, patience=patience)
 
 
 def _keys(offsets: list[TopicPartition]) -> list[Key]:

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, suppress
+from typing import TextIO, TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaException
 
@@ -18,9 +18,9 @@ log = logging.getLogger("orderkit")
 
 Answer = TypeVar("Answer")
 
-HANDING_BACK = 5.0  # seconds that the client may take to give its partitions back, before it is closed all the same
-CLOSING = 5.0  # seconds that it may take to close, before it is left alone
-FROZEN = 10.0  # seconds after which a process in which no Python code runs any more is ended
+LEAVING = 10.0  # seconds that a client may take to leave its group, before it is left alone
+HANDING_BACK = 5.0  # seconds of them for giving its partitions back, before it is closed all the same
+FROZEN = 15.0  # seconds after which a process in which no Python code runs any more is ended
 
 _guards = 0
 _guarding = threading.Lock()
@@ -51,32 +51,40 @@ def is_answered(future: Future[Answer], deadline: float) -> bool:
     return bool(wait([future], max(0.0, deadline - time.monotonic())).done)
 
 
-def leave_group(client: Consumer, gave_back: Callable[[], bool], *, stays: bool = False) -> None:
-    """Give the partitions back, then close the client; over within ten seconds, whatever the broker does.
+def leave_group(
+    client: Consumer, gave_back: Callable[[], bool], *, stays: bool = False, patience: float = LEAVING
+) -> None:
+    """Give the partitions back, then close the client; over within `patience` seconds, whatever the broker does.
 
     A client that serves a rebalance while it closes may ask its group handler, which has just ended, and wait for ever
     (librdkafka #4884); the binding holds the GIL there, and Python stands still. So no rebalance may be outstanding:
     first the client unsubscribes, which waits for the end of a rebalance under way, and is polled until it has given
-    its partitions back and its member id up.
+    its partitions back and its member id up. All of that happens aside: a client lets in one thread at a time, and
+    another one may be waiting in it for an answer that never comes.
 
     Args:
         client: a subscribed consumer; closed afterwards, or closing in a thread of its own.
         gave_back: whether the callback has run that gives the partitions back.
         stays: a static member (KIP-345), whose place is kept until its session ends: it closes without leaving.
+        patience: seconds.
     """
-    try:
-        if not stays:
-            _hand_back(client, gave_back)
-    except KafkaException as error:
-        log.warning("the client cannot give its partitions back: %s", error.args[0].str())
-    except KeyboardInterrupt:
-        log.warning("interrupted while leaving the group; what is not committed will be delivered again")
-        raise
-    finally:
-        with ended_if_frozen():
-            closing = call_aside(client.close)
-            if not is_answered(closing, time.monotonic() + CLOSING):
+
+    def leave() -> None:
+        try:
+            if not stays:
+                _hand_back(client, gave_back)
+        except KafkaException as error:
+            log.warning("the client cannot give its partitions back: %s", error.args[0].str())
+        finally:
+            client.close()
+
+    with ended_if_frozen():
+        try:
+            if not is_answered(call_aside(leave), time.monotonic() + patience):
                 log.warning("the broker does not let the client go; the group will miss it after its session time-out")
+        except KeyboardInterrupt:
+            log.warning("interrupted while leaving the group, which will miss the client after its session time-out")
+            raise
 
 
 def _hand_back(client: Consumer, gave_back: Callable[[], bool]) -> None:
@@ -97,7 +105,10 @@ def ended_if_frozen() -> Iterator[None]:
     global _guards  # noqa: PLW0603  faulthandler has one timer for the whole process
     with _guarding:
         _guards += 1
-        faulthandler.dump_traceback_later(FROZEN, exit=True, file=sys.__stderr__ or sys.stderr)
+        with suppress(
+            AttributeError, OSError, RuntimeError, ValueError
+        ):  # a process without standard error goes unguarded
+            faulthandler.dump_traceback_later(FROZEN, exit=True, file=cast(TextIO, sys.__stderr__))
     try:
         yield
     finally:

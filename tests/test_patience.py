@@ -67,30 +67,70 @@ def test_a_client_that_cannot_leave_is_left_alone(
 ) -> None:
     """Neither partitions that are never given back nor a close that never ends hold the caller up; it is one line."""
     monkeypatch.setattr(patience, "HANDING_BACK", 0.1)
-    monkeypatch.setattr(patience, "CLOSING", 0.1)
     client: Any = Client(rounds=10**9)
     client.free.clear()
     with within(5):
-        leave_group(client, lambda: False)
+        leave_group(client, lambda: False, patience=0.3)
     (line,) = caplog.messages
     assert "will miss it after its session time-out" in line
     client.free.set()
     wait_for(lambda: client.calls[-1] == "close")  # it goes on by itself
 
 
-def test_an_interrupt_while_leaving_is_one_line_and_the_client_closes(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupt_while_leaving_is_one_line_and_the_client_closes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whoever cannot wait is told what that means, and the client closes all the same."""
 
-    class Interrupted(Client):
-        def poll(self, _timeout: float) -> None:
-            raise KeyboardInterrupt
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
 
-    client: Any = Interrupted(rounds=1)
+    monkeypatch.setattr(patience, "is_answered", interrupted)
+    client: Any = Client(rounds=1)
     with pytest.raises(KeyboardInterrupt):
         leave_group(client, lambda: True)
-    assert client.calls == ["unsubscribe", "close"]
     (line,) = caplog.messages
-    assert "will be delivered again" in line
+    assert "will miss the client after its session time-out" in line
+    wait_for(lambda: client.calls[-1] == "close")
+
+
+IMPATIENT = """
+import logging, os, signal, threading, time
+from itertools import islice
+from orderkit import EmbeddedBroker, OrderProducer, RetryingConsumer, random_orders
+
+logging.basicConfig(format="%(message)s")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell said
+broker = EmbeddedBroker()
+OrderProducer(broker.connection).run(islice(random_orders(1), 100))
+
+def strike():
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+
+def silence(order, attempt):
+    time.sleep(0.02)
+    if order["orderId"] == "40":
+        broker.slow(60_000)
+        threading.Timer(0.1, strike).start()
+
+try:
+    RetryingConsumer(broker.connection, silence).run()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+def test_a_cell_interrupted_twice_comes_back() -> None:
+    """In a notebook nobody asks a consumer to stop: two interrupts end its last turn, though the broker is silent."""
+    with within(20):
+        done = subprocess.run(
+            [sys.executable, "-c", IMPATIENT], capture_output=True, text=True, check=False, timeout=100
+        )
+    assert done.stdout == "interrupted\n", done.stderr
+    assert "Traceback" not in done.stderr
 
 
 FREEZE = """
@@ -117,10 +157,23 @@ def test_a_frozen_process_ends_and_shows_where() -> None:
 
 def test_a_process_that_only_waits_is_not_ended() -> None:
     """Python that runs on, however slowly the client closes, is no frozen process."""
-    calm = FREEZE.replace("PyDLL", "CDLL").replace("sleep(60)", "sleep(2)").replace("FROZEN", "CLOSING")
+    calm = (
+        FREEZE.replace("PyDLL", "CDLL")
+        .replace("sleep(60)", "sleep(2)")
+        .replace("stays=True", "stays=True, patience=0.5")
+    )
+    calm = calm.replace("FROZEN = 0.5", "FROZEN = 1")
     done = subprocess.run([sys.executable, "-c", calm], capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 0, done.stderr
     assert "session time-out" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_process_without_standard_error_leaves_as_well() -> None:
+    """Where there is nowhere to show the stacks, closing goes on without a guard."""
+    calm = FREEZE.replace("sleep(60)", "sleep(0)")
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, calm], check=False, timeout=50)
+    assert done.returncode == 0
 
 
 def test_what_a_call_raises_is_kept_for_whoever_asks() -> None:
