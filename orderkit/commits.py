@@ -133,6 +133,11 @@ class Committer:
     def _is_free(self, deadline: float) -> bool:
         return self._asked is None or is_answered(self._asked, deadline)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a thread still waits in the client for the answer to a commit."""
+        return not self._is_free(0)
+
     def give_up(self) -> None:
         """Drop every commit under way: its answer will not come. Where it stands is known when offsets are read."""
         self._sent, self._waiting, self._asked = {}, {}, None

@@ -240,9 +240,11 @@ class GroupMember:
             OrderkitError: the group may not be read.
         """
         deadline = time.monotonic() + patience
+        # A client lets in one thread at a time, and one may wait in it for an answer that never comes.
+        client = self._connection.consumer(self.group) if self.commits.is_stuck else self.client
         while offsets and not (self.stopping and patience == float("inf")):
             try:
-                return committed(self.client, offsets, timeout=min(2.0, patience))
+                return committed(client, offsets, timeout=min(2.0, patience))
             except KafkaException as error:
                 told = error.args[0]
                 if told.code() in DENIED:
@@ -279,7 +281,7 @@ class GroupMember:
         return self._ends.lag(self.parts)
 
     def close(self, patience: float) -> None:
-        """Leave the group within `patience` seconds or so; whatever is in doubt is cleared up first, or given up as undone."""
+        """Clear up what is in doubt, or give it up as undone, and leave the group within `patience` seconds."""
         self.stopping = True
         self.let_go(list(self.parts.values()))
         self._clear_up(patience=4.0)

@@ -63,7 +63,7 @@ class World:
                 consumer.turn()
         member = consumer.member
         member._on_lost(member.client, [TopicPartition(*key) for key in member.parts])  # nothing is committed any more
-        member.close()
+        member.close(10)
 
     def _handle(self, order: Order, attempt: int) -> None:
         done = False
