@@ -105,9 +105,8 @@ def ended_if_frozen() -> Iterator[None]:
     global _guards  # noqa: PLW0603  faulthandler has one timer for the whole process
     with _guarding:
         _guards += 1
-        with suppress(
-            AttributeError, OSError, RuntimeError, ValueError
-        ):  # a process without standard error goes unguarded
+        # A process without standard error goes unguarded.
+        with suppress(AttributeError, OSError, RuntimeError, ValueError):
             faulthandler.dump_traceback_later(FROZEN, exit=True, file=cast(TextIO, sys.__stderr__))
     try:
         yield
