@@ -144,6 +144,7 @@ class RetryingConsumer:
             self.member.await_commit(deadline)
             parts = list(self.member.parts.values())
             self.delivery.finish(parts, deadline)
+            self.member.settle_doubts()
             self._lost([part for part in parts if part.committed < part.next])
             patience = LEAVING
         finally:
@@ -298,12 +299,10 @@ class RetryingConsumer:
         return False
 
     def _revoked(self, parts: list[Progress]) -> None:
-        """Commit what is done before partitions go to another member, and forget their timers and backlogs."""
+        """Commit what is done before partitions go to another member."""
         self.delivery.finish(parts, time.monotonic() + HANDOVER)
-        self._lost(parts)
 
     def _lost(self, parts: list[Progress]) -> None:
-        """Forget partitions; whatever was not committed will be delivered, and decided, again."""
+        """Take back what was not committed: it will be delivered, and decided, again."""
         for part in parts:
-            self.letters.forget(part)
             self.ledger.forget_from(part.topic, part.partition, max(part.committed, 0))

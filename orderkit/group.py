@@ -46,7 +46,7 @@ class GroupMember:
         topics: what to subscribe to.
         batch: records to fetch at once, at most.
         revoked: called with partitions that are about to go, while they can still be committed.
-        lost: called with partitions that are gone already.
+        lost: called with partitions that are gone, as soon as it is known how much of their work was committed.
         settings: further librdkafka properties.
     """
 
@@ -72,12 +72,13 @@ class GroupMember:
         self._lost = lost
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
-        settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
-        self._client: Consumer = connection.consumer(group, on_commit=self._committed, **settings)
-        self._is_static = "group.instance.id" in connection.config or "group_instance_id" in settings
+        self._settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
+        self._client: Consumer = connection.consumer(group, on_commit=self._committed, **self._settings)
+        self._is_static = "group.instance.id" in connection.config or "group_instance_id" in self._settings
         self._leaving = self._closing = self._in_callback = False
         self._sent: dict[Key, tuple[Progress, Checkpoint]] = {}
         self._waiting: dict[Key, tuple[Progress, Checkpoint]] = {}
+        self._doubtful: dict[Key, Progress] = {}  # a commit of theirs was not answered, and may still arrive
         self._client.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -145,11 +146,9 @@ class GroupMember:
         sent, self._sent = self._sent, {}
         failed = {(offset.topic, offset.partition) for offset in offsets if offset.error}
         for key, (part, point) in sent.items():
-            if self.parts.get(key) is not part:
-                continue  # it went to another member meanwhile
             if error is None and key not in failed:
                 part.committed = max(part.committed, point.offset)
-            else:
+            elif self.parts.get(key) is part:  # else another member has it now
                 self._waiting.setdefault(key, (part, point))
         if error is not None and error.code() not in MOVED_ON:
             log.warning("the commit failed and will be tried again: %s", error.str())
@@ -184,33 +183,45 @@ class GroupMember:
                 if (part.topic, part.partition) not in failed:
                     part.committed = max(part.committed, point.offset)
             pending = [(part, point) for part, point in pending if (part.topic, part.partition) in failed]
-        if pending:
-            self._ask_what_went_through([part for part, _ in pending])
+        self._doubtful |= {(part.topic, part.partition): part for part, _ in pending}
 
     def _commit(self, offsets: list[TopicPartition]) -> Future[list[TopicPartition] | None]:
         """Commit aside, where it may take for ever; but a client that is in a callback answers no other thread."""
         commit = partial(self._client.commit, offsets=offsets, asynchronous=False)
         return call_here(commit) if self._in_callback else call_aside(commit)
 
-    def _ask_what_went_through(self, parts: list[Progress]) -> None:
-        """Learn where the group stands after a commit failed: an earlier one may have arrived all the same."""
-        if not parts:
+    def settle_doubts(self) -> None:
+        """Learn, before leaving, what became of commits without an answer.
+
+        Raises:
+            OrderkitError: the group's coordinator does not answer.
+        """
+        if not self._doubtful:
             return
-        wanted = [TopicPartition(part.topic, part.partition) for part in parts]
-        if self._leaving:  # another thread may still wait in the client for the answer
-            found = _read_commits(self._connection.consumer(self.group), wanted, BRIEFLY)
-        else:
-            found = _read_commits(self._client, wanted)
+        # Another thread may still wait in our own client for the answer.
+        reader = self._connection.consumer(self.group, **self._settings)
+        try:
+            self._settle(_read_commits(reader, [TopicPartition(*key) for key in self._doubtful], BRIEFLY))
+        finally:
+            reader.close()
+
+    def _settle(self, found: Iterable[TopicPartition]) -> None:
+        parts, self._doubtful = list(self._doubtful.values()), {}
         for part, offset in zip(parts, found, strict=True):
             part.committed = max(part.committed, min(offset.offset, part.next))  # a new owner may be further already
+        self._lost(parts)
 
     def _on_assign(self, client: Consumer, offsets: list[TopicPartition]) -> None:
         if self._leaving:
             return  # it gives them back at once
         self.rebalances += 1
-        for offset in _read_commits(client, offsets):
+        doubtful = [TopicPartition(*key) for key in self._doubtful]
+        found = _read_commits(client, [*offsets, *doubtful])
+        for offset in found[: len(offsets)]:
             saved = _saved(offset)
             self.parts[offset.topic, offset.partition] = Progress(offset.topic, offset.partition, offset.offset, saved)
+        # Not earlier: until the group has let this client in again, a commit that it sent before may still arrive.
+        self._settle(found[len(offsets) :])
 
     def _on_revoke(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         going = self._mine(offsets)
@@ -225,8 +236,7 @@ class GroupMember:
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         gone = self._mine(offsets)
         unsure = self._sent | self._waiting
-        self._ask_what_went_through([part for part in gone if (part.topic, part.partition) in unsure])
-        self._lost(gone)
+        self._doubtful |= {key: part for part in gone if (key := (part.topic, part.partition)) in unsure}
         self._forget(gone)
 
     def _mine(self, offsets: list[TopicPartition]) -> list[Progress]:
@@ -234,7 +244,9 @@ class GroupMember:
         return [self.parts[key] for key in keys if key in self.parts]
 
     def _forget(self, parts: list[Progress]) -> None:
+        self._lost([part for part in parts if self._doubtful.get((part.topic, part.partition)) is not part])
         for part in parts:
+            part.gone = True
             key = (part.topic, part.partition)
             for table in (self.parts, self.held, self._waiting):
                 table.pop(key, None)

@@ -102,10 +102,15 @@ class DeadLetterWriter:
         self.trouble = trouble
 
     def serve(self, wait: float = 0.0) -> None:
-        """Take in delivery reports for at most `wait` seconds, and offer refused letters again when they are due."""
+        """Take in delivery reports for at most `wait` seconds, and offer refused letters again when they are due.
+
+        Those of a partition that is somebody else's now are dropped: its offset did not move.
+        """
         self._producer.poll(wait)
         for _ in range(len(self.refused)):
             letter = self.refused.popleft()
+            if letter.part.gone:
+                continue
             if letter.due <= time.monotonic():
                 self._produce(letter)
             else:
@@ -115,8 +120,3 @@ class DeadLetterWriter:
         """Wait until every letter under way is answered for, at most until `deadline` on the monotonic clock."""
         while self.under_way and time.monotonic() < deadline:
             self._producer.poll(0.05)
-
-    def forget(self, part: Progress) -> None:
-        """Drop the refused letters of a partition that is somebody else's now; its offset did not move."""
-        part.gone = True
-        self.refused = deque(letter for letter in self.refused if letter.part is not part)
