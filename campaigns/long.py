@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from _proof import pytest, record
@@ -14,7 +13,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", metavar="FILE", help="tests/test_notebooks.py, for example; all by default")
     files = parser.parse_args().files
-    os.environ["ORDERKIT_REQUIRE_KAFKA"] = "1"
     result = pytest("-n", "2", "--campaign", "-m", "campaign", *files)
     record("long", f"python campaigns/long.py {' '.join(files)}".strip(), "of each test", str(result))
     return int(bool(result.failed or result.frozen))
