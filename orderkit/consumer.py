@@ -166,7 +166,7 @@ class RetryingConsumer:
         """Decode what was fetched, once, and work on it unless the partition is waiting."""
         offsets = part.take(messages, self.codec.decode_batch([message.value() for message in messages]))
         self.ledger.took(part.topic, part.partition, offsets)
-        if (part.topic, part.partition) not in self.member.held:
+        if part.key not in self.member.held:
             self._work(part)
         self.member.steer(part)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -78,7 +78,7 @@ class GroupMember:
         self._leaving = self._closing = self._in_callback = False
         self._sent: dict[Key, tuple[Progress, Checkpoint]] = {}
         self._waiting: dict[Key, tuple[Progress, Checkpoint]] = {}
-        self._doubtful: dict[Key, Progress] = {}  # a commit of theirs was not answered, and may still arrive
+        self._doubtful: list[Progress] = []  # a commit of theirs was not answered, and may still arrive
         self._client.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -110,15 +110,15 @@ class GroupMember:
     def hold(self, part: Progress, until: float) -> None:
         """Let a partition wait until a time on the monotonic clock; the others flow, and polling goes on."""
         part.due = until
-        self.held[part.topic, part.partition] = part
+        self.held[part.key] = part
 
     def release(self, part: Progress) -> None:
         """Let a partition's new records be worked on as they come."""
-        self.held.pop((part.topic, part.partition), None)
+        self.held.pop(part.key, None)
 
     def steer(self, part: Progress) -> None:
         """Pause the partition at the broker while it waits long or has enough at hand; let it flow otherwise."""
-        key = (part.topic, part.partition)
+        key = part.key
         paused = key in self._paused
         enough = self._batch // 2 if paused else 2 * self._batch
         waits_long = key in self.held and part.due - time.monotonic() > SHORT_WAIT
@@ -132,7 +132,7 @@ class GroupMember:
 
     def commit(self, ready: Sequence[tuple[Progress, Checkpoint]]) -> None:
         """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
-        self._waiting |= {key: (part, point) for key, part, point in _keyed(ready)}
+        self._waiting |= {part.key: (part, point) for part, point in ready}
         if self._sent or not self._waiting:
             return
         self._sent, self._waiting = self._waiting, {}
@@ -161,7 +161,7 @@ class GroupMember:
 
     def commit_now(self, ready: Sequence[tuple[Progress, Checkpoint]]) -> None:
         """Commit and wait for the answer, but not for ever: a broker that has fallen silent gives none."""
-        wanted = self._sent | self._waiting | {key: (part, point) for key, part, point in _keyed(ready)}
+        wanted = self._sent | self._waiting | {part.key: (part, point) for part, point in ready}
         self._waiting = {}
         pending = [(part, point) for key, (part, point) in wanted.items() if self.parts.get(key) is part]
         deadline = time.monotonic() + (LAST_COMMIT if self._leaving else COMMIT)
@@ -180,10 +180,10 @@ class GroupMember:
                 continue
             failed = {(answer.topic, answer.partition) for answer in answers if answer.error}
             for part, point in pending:
-                if (part.topic, part.partition) not in failed:
+                if part.key not in failed:
                     part.committed = max(part.committed, point.offset)
-            pending = [(part, point) for part, point in pending if (part.topic, part.partition) in failed]
-        self._doubtful |= {(part.topic, part.partition): part for part, _ in pending}
+            pending = [(part, point) for part, point in pending if part.key in failed]
+        self._doubtful += [part for part, _ in pending]
 
     def _commit(self, offsets: list[TopicPartition]) -> Future[list[TopicPartition] | None]:
         """Commit aside, where it may take for ever; but a client that is in a callback answers no other thread."""
@@ -201,12 +201,12 @@ class GroupMember:
         # Another thread may still wait in our own client for the answer.
         reader = self._connection.consumer(self.group, **self._settings)
         try:
-            self._settle(_read_commits(reader, [TopicPartition(*key) for key in self._doubtful], BRIEFLY))
+            self._settle(_read_commits(reader, [TopicPartition(*part.key) for part in self._doubtful], BRIEFLY))
         finally:
             reader.close()
 
     def _settle(self, found: Iterable[TopicPartition]) -> None:
-        parts, self._doubtful = list(self._doubtful.values()), {}
+        parts, self._doubtful = self._doubtful, []
         for part, offset in zip(parts, found, strict=True):
             part.committed = max(part.committed, min(offset.offset, part.next))  # a new owner may be further already
         self._lost(parts)
@@ -215,7 +215,7 @@ class GroupMember:
         if self._leaving:
             return  # it gives them back at once
         self.rebalances += 1
-        doubtful = [TopicPartition(*key) for key in self._doubtful]
+        doubtful = [TopicPartition(*part.key) for part in self._doubtful]
         found = _read_commits(client, [*offsets, *doubtful])
         for offset in found[: len(offsets)]:
             saved = _saved(offset)
@@ -236,7 +236,7 @@ class GroupMember:
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         gone = self._mine(offsets)
         unsure = self._sent | self._waiting
-        self._doubtful |= {key: part for part in gone if (key := (part.topic, part.partition)) in unsure}
+        self._doubtful += [part for part in gone if part.key in unsure]
         self._forget(gone)
 
     def _mine(self, offsets: list[TopicPartition]) -> list[Progress]:
@@ -244,15 +244,14 @@ class GroupMember:
         return [self.parts[key] for key in keys if key in self.parts]
 
     def _forget(self, parts: list[Progress]) -> None:
-        self._lost([part for part in parts if self._doubtful.get((part.topic, part.partition)) is not part])
+        self._lost([part for part in parts if part not in self._doubtful])
         for part in parts:
             part.gone = True
-            key = (part.topic, part.partition)
             for table in (self.parts, self.held, self._waiting):
-                table.pop(key, None)
-            if key in self._paused:  # the client would keep it paused, should it ever come back to us
-                self._paused.discard(key)
-                self._client.resume([TopicPartition(*key)])
+                table.pop(part.key, None)
+            if part.key in self._paused:  # the client would keep it paused, should it ever come back to us
+                self._paused.discard(part.key)
+                self._client.resume([TopicPartition(*part.key)])
 
     def close(self, patience: float) -> None:
         """Leave the group. Whatever the broker does, it is over within `patience` seconds."""
@@ -260,12 +259,8 @@ class GroupMember:
         leave_group(self._client, lambda: not self.parts, stays=self._is_static, patience=patience)
 
 
-def _keyed(ready: Iterable[tuple[Progress, Checkpoint]]) -> Iterator[tuple[Key, Progress, Checkpoint]]:
-    return (((part.topic, part.partition), part, point) for part, point in ready)
-
-
 def _offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
-    return [TopicPartition(part.topic, part.partition, point.offset, point.saved.to_text()) for part, point in ready]
+    return [TopicPartition(*part.key, point.offset, point.saved.to_text()) for part, point in ready]
 
 
 def _read_commits(client: Consumer, offsets: list[TopicPartition], patience: float = LONG) -> list[TopicPartition]:

@@ -136,6 +136,11 @@ class Progress:
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]"
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Topic and partition."""
+        return self.topic, self.partition
+
     def take(self, messages: Sequence[Message], orders: Sequence[Order | Failure]) -> list[int]:
         """Put fetched records into the backlog; give their offsets."""
         self.backlog.add(messages, orders)
