@@ -185,8 +185,9 @@ class Run:
             raise self.error
         if self.alive:
             self.stop()
+            done = f"{self.ledger.finished} of {self.produced.acknowledged} orders are done with"
             why = self.trouble or "Is the broker still up?"
-            raise OrderkitError(f"The run is not over after {timeout:g} s: {why}")
+            raise OrderkitError(f"The run is not over after {timeout:g} s, {done}: {why}")
         return self
 
     def report(self) -> Report:

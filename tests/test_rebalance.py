@@ -267,3 +267,26 @@ def test_a_commit_whose_answer_is_lost_with_the_partition_counts(answer: str) ->
         consumer.close()
     wait_for(kit.settled)
     assert consumer.ledger.counts[AVERAGED] == kit.state().average.count == 5
+
+
+@pytest.mark.parametrize("then", ["assigned again", "leaves"])
+def test_a_commit_that_arrives_after_its_partition_was_lost_counts(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit may be on its way still when a partition is lost: the ledger takes nothing back before it is known."""
+    kit = Kit()
+    kit.send_orders(take_orders(5))
+    consumer = kit.consumer()
+    member = consumer.member
+    while not member.parts:
+        consumer.turn()
+    monkeypatch.setattr(member, "commit", lambda ready: member._sent.update(zip([(kit.topic, 0)], ready, strict=False)))
+    while consumer.ledger.finished < 5:
+        consumer.turn()
+    member._on_lost(member._client, [TopicPartition(kit.topic, 0)])
+    member._client.commit(offsets=_offsets(member._sent.values()), asynchronous=False)
+    member._committed(KafkaError(KafkaError._TRANSPORT), [])
+    if then == "assigned again":
+        member._on_assign(member._client, [TopicPartition(kit.topic, 0)])
+        assert member.parts[kit.topic, 0].committed == 5
+        assert consumer.ledger.finished == 5
+    consumer.close()
+    assert consumer.ledger.counts[AVERAGED] == kit.state().average.count == 5
