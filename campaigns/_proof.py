@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -43,7 +44,12 @@ def pytest(*arguments: str) -> Result:
     """Run pytest with the real broker required, and count."""
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pytest", "-q", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ORDERKIT_REQUIRE_KAFKA": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     minutes = (time.monotonic() - start) / 60
     last = done.stdout.strip().splitlines()[-1]

@@ -6,7 +6,6 @@ By default 1,000 times on the embedded broker, 100 times on real Kafka, and Ctrl
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from _proof import pytest, record
@@ -24,7 +23,6 @@ def main() -> int:
     for kind, often in zip(KINDS, (1000, 100, 50), strict=True):
         parser.add_argument(f"--{kind}", type=int, default=often, metavar="TIMES", dest=kind)
     given = vars(parser.parse_args())
-    os.environ["ORDERKIT_REQUIRE_KAFKA"] = "1"
     told, bad = [], False
     for kind, (workers, file, test) in KINDS.items():
         if often := given[kind]:

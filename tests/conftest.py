@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
+from xdist.scheduler import LoadGroupScheduling
+from xdist.workermanage import WorkerController
 
 from orderkit import patience
 from orderkit.brokers import ApacheBroker
@@ -20,6 +22,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--campaign", action="store_true", help="run what takes too long for landing, too")
 
 
+class Groups(LoadGroupScheduling):  # type: ignore[misc]  # xdist says nothing of its types
+    """xdist's own, but the run goes on after a test that ended its worker: frozen, or killed."""
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Take back what a worker that is gone had still to do; not the test that ended it, it would end the next."""
+        units = self.assigned_work[node]
+        begun = next(((unit, name) for unit in units.values() for name, done in unit.items() if not done), None)
+        if begun:
+            unit, name = begun
+            unit[name] = True
+        self.assigned_work[node] = {scope: unit for scope, unit in units.items() if not all(unit.values())}
+        super().remove_node(node)
+        return begun and begun[1]
+
+    def schedule(self) -> None:
+        """Hand out work, and say when there is no more: a worker keeps the last test that it knows of for later."""
+        super().schedule()
+        for node in self.nodes:
+            self._reschedule(node)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups | None:
+    """Replace xdist's scheduler of groups."""
+    return Groups(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the tests that share the real broker run in one worker, so that it is started once; the long ones first."""
@@ -29,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group("apache"))
     if not config.getoption("--campaign"):
         long = [item for item in items if item.get_closest_marker("campaign")]
-        items[:] = [item for item in items if item not in long]
+        items[:] = [item for item in items if not item.get_closest_marker("campaign")]
         config.hook.pytest_deselected(items=long)
     items.sort(key=lambda item: item.path.name not in LONG and item.get_closest_marker("kafka") is None)
 

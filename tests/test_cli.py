@@ -282,7 +282,8 @@ def test_a_missing_topic_is_named_with_the_way_to_make_it(
     arguments: list[str], broker: EmbeddedBroker, here: Run
 ) -> None:
     """A missing topic is one line at once, not an endless silence."""
-    done = here(*arguments, bootstrap=broker.bootstrap)
+    with within(15):
+        done = here(*arguments, bootstrap=broker.bootstrap)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "'gone' does not exist" in done.stderr
     assert "orderkit topics create" in done.stderr

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from helpers import Background, Kit, soon, take_orders, wait_for, within
+from helpers import Background, Kit, average_of, soon, take_orders, wait_for, within
 
 from orderkit import patience
 from orderkit.brokers import ApacheBroker, EmbeddedBroker
@@ -208,6 +208,7 @@ def test_a_member_leaves_a_broker_that_dies_meanwhile(trouble: str) -> None:
         broker.slow(0)
         broker.up()
         wait_for(lambda: sum(kit.offsets().values()) == 40)
+        assert kit.state().average == average_of(take_orders(40))
 
 
 @pytest.mark.kafka
