@@ -303,7 +303,7 @@ class Background:
     ) -> None:
         seconds = self.stop()
         if self.error is not None and (error is None or isinstance(error, Late)):
-            raise self.error  # what did not come was waited for in vain: its consumer had failed
+            raise self.error from None  # what did not come was waited for in vain: its consumer had failed
         if error is None and not self.stopped:
             raise Late(f"the consumer has not ended after {seconds:.0f} s")
 
