@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Groups(LoadGroupScheduling):  # type: ignore[misc]  # xdist says nothing of its types
-    """xdist's own, but the run goes on after a test that ended its worker: frozen, or killed."""
+    """xdist's own for single tests, but the run goes on after a test that ended its worker: frozen, or killed."""
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Take back what a worker that is gone had still to do; not the test that ended it, it would end the next."""
@@ -48,13 +48,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups | 
     return Groups(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let the tests that share the real broker run in one worker, so that it is started once; the long ones first."""
-    for item in items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        if "apache" in [*getattr(item, "fixturenames", ()), *parameters.values()]:
-            item.add_marker(pytest.mark.xdist_group("apache"))
+    """Leave campaigns out, and begin with what takes long."""
     if not config.getoption("--campaign"):
         long = [item for item in items if item.get_closest_marker("campaign")]
         items[:] = [item for item in items if not item.get_closest_marker("campaign")]
