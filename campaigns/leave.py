@@ -27,7 +27,7 @@ def main() -> int:
     for kind, (workers, file, test) in KINDS.items():
         if often := given[kind]:
             # A frozen test is ended after a minute here; a second try would hide what is looked for.
-            alone = ("--reruns", "0", "-o", "faulthandler_timeout=60", "--dist", "load")
+            alone = ("--reruns", "0", "-o", "faulthandler_timeout=60")
             result = pytest("-n", str(workers), "--count", str(often), *alone, file, "-k", test)
             told.append(f"{kind}: {result}")
             print(told[-1], flush=True)
