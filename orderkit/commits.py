@@ -17,6 +17,7 @@ from orderkit.saved import Saved
 
 log = logging.getLogger("orderkit")
 
+COMMIT, LAST_COMMIT = 10.0, 5.0  # seconds for a commit that is waited for: at work, and when leaving
 Key = tuple[str, int]
 Commits = dict[Key, tuple[Progress, Checkpoint]]
 # Another member has the partition now, or soon will; it starts from the last commit that went through.
@@ -42,12 +43,14 @@ class Committer:
     client: Consumer
 
     def __init__(self, parts: Mapping[Key, Progress]) -> None:
+        self.patience = COMMIT
         self.times: deque[float] = deque(maxlen=100)  # seconds that the latest commits took
         self.count = 0
         self._parts = parts
         self._sent: Commits = {}
         self._sent_at = 0.0
         self._waiting: Commits = {}
+        self._doubtful: set[Progress] = set()  # a commit of theirs failed or was not answered, and none after it went
         self.in_callback = False  # of the client: while it lasts no other thread's commit is answered
         self._asked: Future[list[TopicPartition] | None] | None = None  # the commit that is, or was, waited for
 
@@ -68,11 +71,9 @@ class Committer:
         sent, self._sent = self._sent, {}
         failed = {(offset.topic, offset.partition) for offset in offsets if offset.error}
         for key, (part, point) in sent.items():
-            if self._parts.get(key) is not part:
-                continue  # it went to another member meanwhile
             if error is None and key not in failed:
-                part.went_through(point)
-            else:
+                self._went_through(part, point)
+            elif self._parts.get(key) is part:  # else another member has it now
                 self._waiting.setdefault(key, (part, point))
         if error is None:
             self.note(self._sent_at)
@@ -93,11 +94,12 @@ class Committer:
 
     def finish(self, deadline: float) -> None:
         """Wait for the answer to the commit under way, in the last turn: two at once could overtake each other."""
+        self.patience = LAST_COMMIT
         while self._sent and time.monotonic() < deadline:
             self.client.poll(0.05)  # a record that comes now is not committed, and so not lost
 
-    def now(self, ready: Iterable[tuple[Progress, Checkpoint]], timeout: float = 10.0) -> bool:
-        """Commit and wait for the answer; say whether all went through within `timeout` seconds.
+    def now(self, ready: Iterable[tuple[Progress, Checkpoint]], timeout: float = COMMIT) -> bool:
+        """Commit and wait for the answer; say whether all went through within `timeout` seconds, or our patience.
 
         A client that has lost its brokers never answers. What such a commit did is known when offsets are read.
         """
@@ -105,9 +107,10 @@ class Committer:
         self._waiting = {}
         pending = [(part, point) for key, (part, point) in wanted.items() if self._parts.get(key) is part]
         since = time.monotonic()
-        while pending and time.monotonic() < since + timeout and self._is_free(since + timeout):
+        deadline = since + min(timeout, self.patience)
+        while pending and time.monotonic() < deadline and self._is_free(deadline):
             self._asked = self._commit(to_offsets(pending))
-            if not self._is_free(since + timeout):
+            if not self._is_free(deadline):
                 log.warning("the commit is not answered")
                 break
             try:
@@ -121,10 +124,15 @@ class Committer:
             failed = {(answer.topic, answer.partition) for answer in answers if answer.error}
             for part, point in pending:
                 if part.key not in failed:
-                    part.went_through(point)
+                    self._went_through(part, point)
             pending = [(part, point) for part, point in pending if part.key in failed]
             self.note(since)
+        self._doubtful.update(part for part, _ in pending)
         return not pending
+
+    def _went_through(self, part: Progress, point: Checkpoint) -> None:
+        part.went_through(point)
+        self._doubtful.discard(part)
 
     def _commit(self, offsets: list[TopicPartition]) -> Future[list[TopicPartition] | None]:
         commit = partial(self.client.commit, offsets=offsets, asynchronous=False)
@@ -140,11 +148,20 @@ class Committer:
 
     def give_up(self) -> None:
         """Drop every commit under way: its answer will not come. Where it stands is known when offsets are read."""
+        self._doubtful.update(part for part, _ in self._sent.values())
         self._sent, self._waiting, self._asked = {}, {}, None
 
-    def forget(self, part: Progress) -> None:
-        """Drop what was to be committed of a partition that is somebody else's now."""
-        self._waiting.pop(part.key, None)
+    def forget(self, part: Progress) -> bool:
+        """Drop what was to be committed of a partition that is somebody else's now.
+
+        Returns:
+            Whether a commit that was made of it may still arrive.
+        """
+        sent, _ = self._sent.get(part.key, (None, None))
+        waiting, _ = self._waiting.pop(part.key, (None, None))  # one that failed may have arrived all the same
+        doubtful = part in self._doubtful or part in (sent, waiting)
+        self._doubtful.discard(part)
+        return doubtful
 
 
 def to_offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:

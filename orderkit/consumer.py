@@ -122,10 +122,11 @@ class RetryingConsumer(Attempts):
 
     def close(self) -> None:
         """Commit what is done and leave the group; what is not done stays for the next run."""
+        deadline = time.monotonic() + LAST_WORD
         patience = HASTE
         try:
-            self.member.commits.finish(time.monotonic() + LAST_WORD)
-            self.delivery.finish(list(self.member.parts.values()), LAST_WORD)
+            self.member.commits.finish(deadline)
+            self.delivery.finish(list(self.member.parts.values()), deadline)
             patience = LEAVING
         finally:
             self.member.close(patience)
@@ -205,7 +206,7 @@ class RetryingConsumer(Attempts):
 
     def _revoked(self, parts: list[Progress]) -> None:
         """Commit what is done before partitions go to another member."""
-        self.delivery.finish(parts, HANDOVER)
+        self.delivery.finish(parts, time.monotonic() + HANDOVER)
 
     def _lost(self, parts: list[Progress]) -> None:
         """Forget the records on their way from partitions that have gone: the new owner writes them."""

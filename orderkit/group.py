@@ -15,13 +15,14 @@ from orderkit.kafka import Connection
 from orderkit.lag import Ends
 from orderkit.patience import leave_group
 from orderkit.progress import Checkpoint, Progress
+from orderkit.saved import Saved
 from orderkit.stranded import Lookout
 
 log = logging.getLogger("orderkit")
 
 # Seconds. Pausing drops what the client has fetched ahead, and getting it again costs more than a shorter wait.
 SHORT_WAIT = 0.2
-SHORT_PATIENCE = 1.0  # seconds that the group may wait for us in the middle of a rebalance
+BRIEFLY = 3.0  # seconds for reading what was committed, when leaving
 FROM_THE_END = ("latest", "largest", "end")  # what `auto.offset.reset` calls it
 ASK_AGAIN = 0.05  # seconds until offsets that could not be read are asked for again
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED
@@ -72,7 +73,7 @@ class GroupMember:
         self._ends = Ends()
         self._assigned: set[Key] = set()  # to this client, as far as its callbacks have run
         self._left: set[Key] = set()  # partitions that were let go since the latest record was polled
-        self._unsure: dict[Key, Progress] = {}  # gone, and it is not known which of their commits went through
+        self._unsure: list[Progress] = []  # gone, and a commit of theirs may still arrive
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
         self._connection, self._topics = connection, list(topics)
@@ -165,7 +166,11 @@ class GroupMember:
         self.rebalances += 1
         self._assigned.update(_keys(offsets))
         starts: list[TopicPartition] = []
-        for offset in self._read_commits(offsets, patience=float("inf")):
+        # The doubts not earlier: until the group has let us in again, a commit that was sent before may still arrive.
+        unsure = [TopicPartition(*part.key) for part in self._unsure]
+        found = self._read_commits([*offsets, *unsure], patience=float("inf"))
+        self._settle(found[len(offsets) :])
+        for offset in found[: len(offsets)]:
             part = Progress(
                 offset.topic,
                 offset.partition,
@@ -174,7 +179,6 @@ class GroupMember:
                 keep=self._keep,
                 suspects=SUSPECTS * self._batch,
             )
-            self._undo_after(offset)
             self.parts[part.key] = part
             starts.append(TopicPartition(*part.key, offset.offset if offset.offset >= 0 else self._beginning))
         if starts:
@@ -206,31 +210,36 @@ class GroupMember:
     def _mine(self, offsets: list[TopicPartition]) -> list[Progress]:
         return [self.parts[key] for key in _keys(offsets) if key in self.parts]
 
-    def let_go(self, parts: list[Progress]) -> None:
-        """Let partitions go. A commit may have arrived without its answer: what is undone is known when it is read."""
+    def let_go(self, parts: list[Progress], *, doubtful: bool = False) -> None:
+        """Let partitions go.
+
+        Args:
+            parts: which.
+            doubtful: how much of their work was committed is not known before the group's offsets are read.
+        """
+        undone: list[Progress] = []
         for part in parts:
             part.gone = True
             self._left.add(part.key)
             for table in (self.parts, self.held):
                 table.pop(part.key, None)
-            self.commits.forget(part)
             if part.key in self._paused:  # the client would keep it paused, should it ever come back to us
                 self._paused.discard(part.key)
                 self.client.resume([TopicPartition(*part.key)])
+            unsure = self.commits.forget(part) or doubtful
             if not part.is_settled:
-                self._unsure[part.key] = part
+                (self._unsure if unsure else undone).append(part)
         self._lost(parts)
-        self._clear_up(patience=SHORT_PATIENCE)
+        for part in undone:
+            self._undone(part)
 
-    def _clear_up(self, patience: float) -> None:
-        """Ask where the commits of partitions stand that have gone."""
-        for offset in self._read_commits([TopicPartition(*key) for key in self._unsure], patience):
-            self._undo_after(offset)
-
-    def _undo_after(self, offset: TopicPartition) -> None:
-        """Undo what was done on a partition after its last commit: all of it is delivered again."""
-        if part := self._unsure.pop((offset.topic, offset.partition), None):
-            part.committed = max(part.committed, min(offset.offset, part.next))  # a new owner may be further already
+    def _settle(self, found: list[TopicPartition]) -> None:
+        """Undo what was done on partitions in doubt after their last commit: all of it is delivered again."""
+        if not found:
+            return
+        parts, self._unsure = self._unsure, []
+        for part, offset in zip(parts, found, strict=True):
+            part.found(offset.offset, Saved.from_text(offset.metadata))
             self._undone(part)
 
     def _read_commits(self, offsets: list[TopicPartition], patience: float) -> list[TopicPartition]:
@@ -284,9 +293,8 @@ class GroupMember:
         """Clear up what is in doubt, or give it up as undone, and leave the group within `patience` seconds."""
         self.stopping = True
         self.let_go(list(self.parts.values()))
-        self._clear_up(patience=4.0)
-        for key in list(self._unsure):
-            self._undo_after(TopicPartition(*key, -1))
+        unsure = [TopicPartition(*part.key) for part in self._unsure]
+        self._settle(self._read_commits(unsure, BRIEFLY) or [TopicPartition(*part.key, -1) for part in self._unsure])
         self._lookout.finish()
         leave_group(self.client, lambda: not self._assigned, stays=self._is_static, patience=patience)
 

@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from orderkit.backlog import Backlog, Park
 from orderkit.order import Order
 from orderkit.retry import Failure
-from orderkit.saved import History, Saved
+from orderkit.saved import History, Saved, this_process
 
 log = logging.getLogger("orderkit")
 
@@ -62,8 +62,9 @@ class Progress:
         self.average = replace(saved.average)
         self.dead = saved.dead
         self.skipped = saved.skipped
-        self.failed = _restored(offset, saved)
-        self.deaths = saved.deaths + saved.at_work
+        died = saved.at_work not in (0, this_process())
+        self.failed = _restored(offset, saved, died)
+        self.deaths = saved.deaths + died
         self._forgiven = offset + suspects  # when the partition has come so far, no earlier death counts
         self.backlog = Backlog(keep)
         self.park = Park()
@@ -91,7 +92,7 @@ class Progress:
     @property
     def reported(self) -> bool:
         """Whether the commit says that somebody is at work, and how many died here before."""
-        return self.saved.at_work and self.saved.deaths == self.deaths
+        return self.saved.at_work == this_process() and self.saved.deaths == self.deaths
 
     def is_committed(self, offset: int) -> bool:
         """Whether the latest commit says that the record at `offset` is done with."""
@@ -175,7 +176,7 @@ class Progress:
         head = self.failed.get(first) or History()
         holes = tuple((offset - first, self.attempts(offset)) for offset in rest)
         return Saved(
-            replace(self.average), self.dead, self.skipped, head.attempts, head.since, at_work=True,
+            replace(self.average), self.dead, self.skipped, head.attempts, head.since, at_work=this_process(),
             deaths=self.deaths, trying=0 if trying is None else 1 + trying - first,
             high=self.next - first, holes=holes,
         )  # fmt: skip
@@ -223,10 +224,16 @@ class Progress:
             self.backlog.settle(point.offset)
             self.retried = {offset: first for offset, first in self.retried.items() if offset >= point.offset}
 
+    def found(self, offset: int, saved: Saved | None) -> None:
+        """Take in where the group's commit stands, when no answer was heard; a new owner may be further already."""
+        if offset > self.next:
+            offset, saved = self.next, None
+        self.went_through(Checkpoint(offset, saved or Saved()))
+
     def undone(self) -> Progress:
         """Give the partition as its last commit left it, with everything since at hand once more."""
         self.gone = True
-        again = Progress(self.topic, self.partition, self.committed, replace(self.saved, at_work=False, trying=0))
+        again = Progress(self.topic, self.partition, self.committed, replace(self.saved, at_work=0, trying=0))
         again.origin, again.retried = self.origin, self.retried
         again.saved, again.deaths, again._forgiven = self.saved, self.deaths, self._forgiven
         whole = self.backlog.restore()
@@ -249,12 +256,13 @@ class Progress:
         return len(self._closed)
 
 
-def _restored(offset: int, saved: Saved) -> dict[int, History]:
+def _restored(offset: int, saved: Saved, died: bool) -> dict[int, History]:
     """Give the failed attempts of records that are not done with, by offset."""
     failed = {offset + beyond: History(attempts) for beyond, attempts in saved.holes if attempts}
     if saved.attempts:
         failed[offset] = History(saved.attempts, saved.since)
-    if saved.trying:  # its attempt ended the member that made it, and if it is the first one noticed, those before, too
+    if saved.trying and died:
+        # Its attempt ended the member that made it, and if it is the first one noticed, those before, too.
         deadly = failed.setdefault(offset + saved.trying - 1, History())
         deadly.attempts = deadly.attempts or saved.deaths
         deadly.killed = True

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
 from orderkit.average import RunningAverage
 
 METADATA_LIMIT = 4096  # bytes; Kafka's default `offset.metadata.max.bytes`
 EXTRAS = ("at_work", "deaths", "trying", "high")  # numbers that are left out while they are 0
+
+
+def this_process() -> int:
+    """Name this process, by a number that no other has.
+
+    A member that could not hand its partition over is taken for dead by the next one, and its death is blamed on the
+    record that it was at. If both are of one process, it lives.
+    """
+    return _name(os.getpid())
+
+
+@cache
+def _name(_pid: int) -> int:  # once in a process, again in one that was forked off
+    return secrets.randbelow(2**31 - 1) + 1
 
 
 @dataclass(slots=True)
@@ -48,7 +65,7 @@ class Saved:
         skipped: orders skipped.
         attempts: failed delivery attempts of the record at the offset.
         since: when the first of those failed, in seconds since 1970.
-        at_work: a member has the partition, and has not handed it over.
+        at_work: the process of a member that has the partition, and has not handed it over; 0 for none.
         deaths: members that had it and ended without a word, since it last moved on.
         trying: 1 + the offset of the record whose next attempt is under way; 0 for none.
         high: records from here on are not done with; before it, all but the one at the offset and the holes are.
@@ -60,7 +77,7 @@ class Saved:
     skipped: int = 0
     attempts: int = 0
     since: float = 0.0
-    at_work: bool = False
+    at_work: int = 0
     deaths: int = 0
     trying: int = 0
     high: int = 0
@@ -86,7 +103,7 @@ class Saved:
             rest = int(state["dead"]), int(state["skipped"]), int(state.get("attempts", 0))
             at_work, deaths, trying, high = (int(state.get(name, 0)) for name in EXTRAS)
             holes = holes_from_text(state.get("holes", ""))
-            return cls(average, *rest, float(state.get("since", 0.0)), bool(at_work), deaths, trying, high, holes)
+            return cls(average, *rest, float(state.get("since", 0.0)), at_work, deaths, trying, high, holes)
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError):
             return None
 

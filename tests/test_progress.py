@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orderkit.average import RunningAverage
 from orderkit.order import Order
 from orderkit.progress import Checkpoint, Progress
-from orderkit.saved import History, Saved
+from orderkit.saved import History, Saved, this_process
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=120)
 COUNTS = st.integers(0, 2**63)
@@ -283,7 +283,7 @@ def test_a_checkpoint_is_a_snapshot() -> None:
     part.dead += 1
     ready = part.ready()
     assert ready is not None
-    assert (ready.offset, ready.saved) == (3, Saved(RunningAverage(3, 0), at_work=True))
+    assert (ready.offset, ready.saved) == (3, Saved(RunningAverage(3, 0), at_work=this_process()))
 
 
 def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:

@@ -27,6 +27,7 @@ from helpers import (
     wait_for,
 )
 
+from orderkit.commits import to_offsets
 from orderkit.consumer import RetryingConsumer
 from orderkit.faults import Faults
 from orderkit.group import GroupMember
@@ -278,14 +279,17 @@ def test_a_commit_that_arrives_after_its_partition_was_lost_counts(then: str, mo
     member = consumer.member
     while not member.parts:
         consumer.turn()
-    monkeypatch.setattr(member, "commit", lambda ready: member._sent.update(zip([(kit.topic, 0)], ready, strict=False)))
+    commits = member.commits
+    monkeypatch.setattr(
+        commits, "start", lambda ready: commits._sent.update({part.key: (part, p) for part, p in ready})
+    )
     while consumer.ledger.finished < 5:
         consumer.turn()
-    member._on_lost(member._client, [TopicPartition(kit.topic, 0)])
-    member._client.commit(offsets=_offsets(member._sent.values()), asynchronous=False)
-    member._committed(KafkaError(KafkaError._TRANSPORT), [])
+    member._on_lost(member.client, [TopicPartition(kit.topic, 0)])
+    member.client.commit(offsets=to_offsets(commits._sent.values()), asynchronous=False)
+    commits.answered(KafkaError(KafkaError._TRANSPORT), [])
     if then == "assigned again":
-        member._on_assign(member._client, [TopicPartition(kit.topic, 0)])
+        member._on_assign(member.client, [TopicPartition(kit.topic, 0)])
         assert member.parts[kit.topic, 0].committed == 5
         assert consumer.ledger.finished == 5
     consumer.close()

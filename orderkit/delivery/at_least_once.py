@@ -43,11 +43,11 @@ class AtLeastOnce(Mode):
         hold_refused(self._member)
         self._member.commits.start(_ready(self._member.parts.values()))
 
-    def finish(self, parts: list[Progress], patience: float) -> None:
-        """Commit all that can be, waiting at most `patience` seconds for outstanding acknowledgements."""
+    def finish(self, parts: list[Progress], deadline: float) -> None:
+        """Commit all that can be, waiting for outstanding acknowledgements until `deadline` at most."""
         for part in parts:
             part.mark()
-        self._letters.drain(time.monotonic() + patience)
+        self._letters.drain(deadline)
         commits = self._member.commits
         commits.now(handed_over(parts, lambda part: part.ready() or commits.pending(part)).values())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from orderkit.backlog import Backlog
@@ -28,7 +27,7 @@ class AtMostOnce(Mode):
             part.ready()
         hold_refused(self._member)
 
-    def finish(self, parts: list[Progress], patience: float) -> None:
+    def finish(self, parts: list[Progress], deadline: float) -> None:
         """Commit the averages, and give back what the handler has not seen."""
-        self._letters.drain(time.monotonic() + patience)
+        self._letters.drain(deadline)
         self._member.commits.now(handed_over(parts, lambda part: Checkpoint(part.floor, part.here())).values())

@@ -24,6 +24,7 @@ INTERVAL = 0.1  # seconds between two transactions, at least
 TRANSACTION_TIMEOUT = 60.0  # seconds after which the broker ends what a dead consumer without a name left open
 LETTER_TIMEOUT = 15.0  # seconds after which a dead letter that cannot be written has been refused
 TRANSACTION_PATIENCE = 30.0  # seconds for which a transaction's end is tried again while the broker is away
+LAST_PATIENCE = 5.0  # the same, when stopping
 # Another producer has this one's transactional id.
 FENCED = {
     KafkaError._FENCED,
@@ -96,7 +97,7 @@ class ExactlyOnce(Mode):
         if not self._broken and not all(part.is_settled for part in parts):
             self._undo()
 
-    def finish(self, parts: list[Progress], patience: float) -> None:  # noqa: ARG002  the end of a transaction waits for its letters
+    def finish(self, parts: list[Progress], deadline: float) -> None:  # noqa: ARG002  the end of a transaction waits for its letters
         """Commit all that was done, and hand the partitions over."""
         for part in parts:
             part.mark()
@@ -129,10 +130,11 @@ class ExactlyOnce(Mode):
 
     def _insist(self, call: Callable[..., object], *args: object) -> None:
         """Call until it is answered; a broker that is away for a moment is no reason to undo."""
-        deadline = time.monotonic() + TRANSACTION_PATIENCE
+        patience = LAST_PATIENCE if self._member.stopping else TRANSACTION_PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             try:
-                call(*args, TRANSACTION_PATIENCE)
+                call(*args, patience)
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise
@@ -154,7 +156,7 @@ class ExactlyOnce(Mode):
             self._letters.forget(part)
         self._start_over(error)
         if not self._member.find_commits(sent):
-            self._member.let_go(parts)
+            self._member.let_go(parts, doubtful=True)
             return
         for part in parts:
             again = self._member.rewind(part)

@@ -53,8 +53,8 @@ class Mode:
     def lost(self, parts: list[Progress]) -> None:
         """Learn that partitions have gone."""
 
-    def finish(self, parts: list[Progress], patience: float) -> None:
-        """Commit all that can be, and hand the partitions over; wait at most `patience` seconds for dead letters."""
+    def finish(self, parts: list[Progress], deadline: float) -> None:
+        """Commit all that can be, and hand the partitions over; wait for dead letters until `deadline` at most."""
         raise NotImplementedError
 
 
@@ -72,5 +72,5 @@ def handed_over(parts: Iterable[Progress], ready: Callable[[Progress], Checkpoin
     for part in parts:
         point = ready(part) or Checkpoint(part.committed, part.saved)
         if point.offset >= 0 and (point.saved.at_work or point.offset > part.committed):
-            commits[part.key] = part, Checkpoint(point.offset, replace(point.saved, at_work=False))
+            commits[part.key] = part, Checkpoint(point.offset, replace(point.saved, at_work=0))
     return commits
