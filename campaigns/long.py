@@ -17,7 +17,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", metavar="FILE", help="tests/test_notebooks.py, for example; all by default")
     files = parser.parse_args().files
-    os.environ["ORDERKIT_REQUIRE_KAFKA"] = os.environ["ORDERKIT_REQUIRE_BROWSER"] = "1"
     result = pytest("-n", "2", "--campaign", "-m", "campaign", "-o", "faulthandler_timeout=1200", *files)
     setting = "ORDERKIT_LONG=1 " if os.environ.get("ORDERKIT_LONG") == "1" else ""
     record("long", f"{setting}python campaigns/long.py {' '.join(files)}".strip(), "of each test", str(result))

@@ -94,9 +94,10 @@ class Committer:
 
     def finish(self, deadline: float) -> None:
         """Wait for the answer to the commit under way, in the last turn: two at once could overtake each other."""
-        self.patience = LAST_COMMIT
-        while self._sent and time.monotonic() < deadline:
+        began = time.monotonic()
+        while self._sent and time.monotonic() < min(deadline, began + LAST_COMMIT):
             self.client.poll(0.05)  # a record that comes now is not committed, and so not lost
+        self.patience = max(1.0, LAST_COMMIT - (time.monotonic() - began))
 
     def now(self, ready: Iterable[tuple[Progress, Checkpoint]], timeout: float = COMMIT) -> bool:
         """Commit and wait for the answer; say whether all went through within `timeout` seconds, or our patience.

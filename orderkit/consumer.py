@@ -24,14 +24,13 @@ from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 from orderkit.ledger import Attempt, Ledger
 from orderkit.loop import Handler, accept
 from orderkit.order import Order
-from orderkit.patience import LEAVING
+from orderkit.patience import HASTE, LEAVING
 from orderkit.progress import Progress
 from orderkit.retry import Reason, RetryPolicy, classify
 from orderkit.tally import DEAD, SKIPPED
 
 PATIENCE = 0.1  # seconds in one poll, at most: a stop or a due retry is never later than this
 LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements
-HASTE = 2.0  # seconds that it takes to leave when the broker is silent, or the user impatient
 HANDOVER = 0.5  # seconds that it waits when a partition goes to another member: the whole group waits with it
 
 

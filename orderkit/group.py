@@ -13,7 +13,7 @@ from orderkit.commits import Committer, Key, committed, saved_with
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 from orderkit.lag import Ends
-from orderkit.patience import leave_group
+from orderkit.patience import HASTE, leave_group
 from orderkit.progress import Checkpoint, Progress
 from orderkit.saved import Saved
 from orderkit.stranded import Lookout
@@ -22,7 +22,7 @@ log = logging.getLogger("orderkit")
 
 # Seconds. Pausing drops what the client has fetched ahead, and getting it again costs more than a shorter wait.
 SHORT_WAIT = 0.2
-BRIEFLY = 3.0  # seconds for reading what was committed, when leaving
+BRIEFLY = 2.0  # seconds for reading what was committed, when leaving
 FROM_THE_END = ("latest", "largest", "end")  # what `auto.offset.reset` calls it
 ASK_AGAIN = 0.05  # seconds until offsets that could not be read are asked for again
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED
@@ -258,7 +258,7 @@ class GroupMember:
                 told = error.args[0]
                 if told.code() in DENIED:
                     self._complain(told)
-                if time.monotonic() > deadline:
+                if time.monotonic() + ASK_AGAIN > deadline:
                     log.warning("the group's offsets cannot be read just now: %s", told.str())
                     break
                 if self._lookout.is_stranded(self.client):
@@ -294,7 +294,10 @@ class GroupMember:
         self.stopping = True
         self.let_go(list(self.parts.values()))
         unsure = [TopicPartition(*part.key) for part in self._unsure]
-        self._settle(self._read_commits(unsure, BRIEFLY) or [TopicPartition(*part.key, -1) for part in self._unsure])
+        found = self._read_commits(unsure, BRIEFLY)
+        self._settle(found or [TopicPartition(*part.key, -1) for part in self._unsure])
+        if self.commits.is_stuck or len(found) < len(unsure):
+            patience = HASTE  # the broker is silent
         self._lookout.finish()
         leave_group(self.client, lambda: not self._assigned, stays=self._is_static, patience=patience)
 

@@ -28,6 +28,14 @@ LOCALHOST = "localhost:9092"
 # After a topic was deleted and made anew a client may take a record of its own for a duplicate of what it wrote before,
 # and report it as acknowledged. Such a report names no offset, and the record is in no topic.
 NOWHERE = "acknowledged without an offset"
+PATIENCE = 8.0  # seconds for a question about one partition
+# A broker that has just been started, or made the leader, answers so for a moment.
+TAKING_OVER = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+}
 
 CLIENT_SETTINGS: dict[str, int | str] = {
     "log_level": 3,
@@ -185,11 +193,25 @@ class Connection:
         numbers = self.partitions(topic)
         consumer = self.consumer("orderkit-watermarks")
         try:
-            return {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=8) for n in numbers}
+            return {n: _ends(consumer, TopicPartition(topic, n)) for n in numbers}
         except KafkaException as error:
             raise OrderkitError(f"Topic {topic!r} cannot be read: {error.args[0].str()}.") from None
         finally:
             consumer.close()
+
+
+def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """Ask for a partition's ends, and again while the broker is taking it over: it has just been started, say."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(partition, timeout=PATIENCE)
+        except KafkaException as error:
+            if error.args[0].code() not in TAKING_OVER or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return low, high
 
 
 def named_broker() -> str | None:

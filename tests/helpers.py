@@ -56,6 +56,12 @@ def within(seconds: float) -> Iterator[None]:
         raise Late(f"it took {took:.1f} s, not {seconds * PATIENCE:g} at most")
 
 
+def crowd() -> float:
+    """Say how many processes want a core at the same time, at least one."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1.0, load / (os.cpu_count() or 1))
+
+
 @cache
 def shared() -> EmbeddedBroker:
     """Open the embedded broker that tests share; one that is broken on purpose is mended by the test that broke it."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import PATIENCE, Late, soon
+from helpers import PATIENCE, Late, crowd, soon
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NAME = "00_start_here.ipynb"
@@ -282,5 +282,5 @@ def test_the_whole_notebook_runs_and_its_chart_is_there_soon(page: Any, lab_addr
     assert [output for output in outputs if output["output_type"] == "error"] == []
     assert json.dumps(outputs).count("Every order is accounted for.") == 2
     assert page.complaints == []
-    if took >= SOON * PATIENCE:
-        raise Late(f"the chart was there after {took:.1f} s, not {SOON * PATIENCE:g}")
+    if took >= SOON * PATIENCE * crowd():  # on a crowded machine a second is longer
+        raise Late(f"the chart was there after {took:.1f} s, not {SOON * PATIENCE * crowd():.1f}")

@@ -397,6 +397,7 @@ def test_ctrl_c_ends_a_consumer_whose_broker_is_silent(times: int, broker: Embed
     assert last.startswith(silent if times == 1 else "orderkit: interrupted;")
     leaving = (
         "orderkit: the commit is not answered",
+        "orderkit: the group's offsets cannot be read just now",
         "orderkit: the broker does not let the client go",
         "orderkit: interrupted while leaving the group",
     )

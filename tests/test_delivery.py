@@ -327,9 +327,9 @@ def test_at_most_once_gives_back_what_the_handler_has_not_seen() -> None:
     ("mode", "name", "engine"),
     [
         ("at-least-once", "embedded", "pause"),
-        ("at-least-once", "embedded", "topics"),
-        ("at-least-once", "embedded", "key-parking"),
-        pytest.param("at-least-once", "apache", "pause", marks=pytest.mark.kafka),
+        pytest.param("at-least-once", "embedded", "topics", marks=pytest.mark.campaign),
+        pytest.param("at-least-once", "embedded", "key-parking", marks=pytest.mark.campaign),
+        pytest.param("at-least-once", "apache", "pause", marks=[pytest.mark.campaign, pytest.mark.kafka]),
         pytest.param("exactly-once", "apache", "pause", marks=pytest.mark.kafka),
     ],
 )

@@ -226,6 +226,7 @@ def test_a_wrong_call_costs_m_times_k_less_one_waits() -> None:
         assert lab.planned_retries(made, plan, k, blind=True) == refused * (k - 1)
 
 
+@pytest.mark.campaign
 def test_a_partition_waits_for_its_retries_one_after_the_other(swift: EmbeddedBroker) -> None:
     """On one partition the last fate comes in the drawn band after all planned waits, in 95 of 100 runs or more."""
     calm: dict[str, Any] = {"failure_rate": 0, "permanent_rate": 0.2, "backoff": "fixed", "backoff_base": 0.05}
@@ -284,8 +285,9 @@ def test_without_jitter_the_peak_is_everybody() -> None:
         assert lab.peak(some["full-jitter"]) < 25
 
 
-def test_waits_are_kept(swift: EmbeddedBroker) -> None:
-    """Over 100 runs no attempt comes before the wait that was promised, and 95 of 100 come in the drawn band."""
+@pytest.mark.parametrize("seeds", [SEEDS[:5], pytest.param(SEEDS, marks=pytest.mark.campaign)], ids=len)
+def test_waits_are_kept(swift: EmbeddedBroker, seeds: range) -> None:
+    """No attempt comes before the wait that was promised; over 100 runs, 95 of 100 come in the drawn band."""
     policy = RetryPolicy(4, Backoff("full-jitter", 0.05, 2.0))
 
     def one(seed: int) -> list[tuple[float, float]]:
@@ -295,7 +297,7 @@ def test_waits_are_kept(swift: EmbeddedBroker) -> None:
         return pairs
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        pairs = [pair for some in pool.map(one, SEEDS) for pair in some]
-    assert len(pairs) > 1000
+        pairs = [pair for some in pool.map(one, seeds) for pair in some]
+    assert len(pairs) > 10 * len(seeds)
     assert all(real >= promised - 1e-3 for promised, real in pairs)
-    assert kept(pairs) >= 0.95 * len(pairs)
+    assert seeds != SEEDS or kept(pairs) >= 0.95 * len(pairs)

@@ -60,6 +60,7 @@ def in_band(one: Line, seconds: float, pace: float) -> list[bool]:
     return [low[i] <= wait <= high[i] for i, wait in one.waits()]
 
 
+@pytest.mark.campaign
 def test_lines_wait_as_lindley_says() -> None:
     """In 100 lines with 20 orders each, 9 of 10 healthy orders or more wait as long as the drawn band says.
 

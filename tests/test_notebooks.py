@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import within
+from helpers import crowd, within
 
 pytest.importorskip("matplotlib", reason='notebooks need the extra: pip install "orderkit[lab]"')
 
@@ -187,12 +187,6 @@ def papermill(
         command = ("papermill", str(path), str(out), "--no-progress-bar", *given)
         running.append((out, launch(*command, cwd=folder, watched=watched)))
     return [(out, *ended(process)) for out, process in running]
-
-
-def crowd() -> float:
-    """Say how many processes want a core at the same time, at least one."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1.0, load / (os.cpu_count() or 1))
 
 
 def test_every_notebook_is_tested() -> None:

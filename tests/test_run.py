@@ -93,7 +93,14 @@ def test_a_stopped_run_goes_on_under_its_name() -> None:
     kit.assert_all_accounted(faults)
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.5, 32.0], ids=["short", "longer than the session", "long"])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(0.5, id="short"),
+        pytest.param(2.5, id="longer than the session"),
+        pytest.param(32.0, id="long", marks=pytest.mark.campaign),
+    ],
+)
 def test_an_outage_in_the_middle_costs_no_order(seconds: float) -> None:
     """The consumer goes on by itself when the broker is back, even after it was thrown out of its group.
 

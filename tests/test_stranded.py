@@ -129,6 +129,7 @@ def test_a_client_is_stranded_only_when_others_are_not(stage: Stage) -> None:
     client.purge()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
 def test_a_consumer_goes_on_with_new_clients(stage: Stage, delivery: str) -> None:
     """Its two clients are stranded while orders flow; every order is accounted for, and it ends when asked."""
@@ -157,6 +158,7 @@ def test_a_consumer_goes_on_with_new_clients(stage: Stage, delivery: str) -> Non
     assert delivery != "exactly-once" or len(letters) == len(doomed)
 
 
+@pytest.mark.campaign
 def test_a_producer_goes_on_with_a_new_client(stage: Stage) -> None:
     """Orders that could not be written are counted as failed; those after them are written."""
     stage.create_topics({"orders": 1}, {"orders-dlq": 1})
