@@ -1,4 +1,4 @@
-# orderkit in a container. EXTRAS adds optional parts: docker build --build-arg EXTRAS=lab .
+# orderkit in a container. EXTRAS adds optional parts: docker build --build-arg EXTRAS=lab,kafka .
 FROM python:3.12-slim
 
 ENV PYTHONUNBUFFERED=1 \

@@ -46,7 +46,7 @@ def pytest(*arguments: str) -> Result:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *arguments],
         cwd=ROOT,
-        env={**os.environ, "ORDERKIT_REQUIRE_KAFKA": "1"},
+        env={**os.environ, "ORDERKIT_REQUIRE_KAFKA": "1", "ORDERKIT_REQUIRE_BROWSER": "1"},
         capture_output=True,
         text=True,
         check=False,

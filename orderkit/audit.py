@@ -7,34 +7,59 @@ or a doubled order makes two of them disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from orderkit.average import RunningAverage
-from orderkit.dead_letters import read_dead_letters
+from orderkit.commits import committed
+from orderkit.dead_letters import read_dead_letters, read_topic
+from orderkit.engines.topics import Retried
+from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.ledger import AVERAGED, DEAD, FINISHED, RETRY, SKIPPED, TAKEN, UNDONE, Ledger, Tally
-from orderkit.progress import Saved
+from orderkit.ledger import Ledger
+from orderkit.markup import report_html
+from orderkit.saved import Saved
+from orderkit.tally import AVERAGED, DEAD, FINISHED, RETRY, SKIPPED, TAKEN, Tally
 
-Origin = tuple[str, int, int]
+Place = tuple[int, int]  # partition and offset
+Origin = tuple[str, int, int]  # topic, partition and offset
+SETTLING = {  # a broker is just taking the group over
+    KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class GroupState:
-    """What a group has committed for one topic.
+    """What a group has committed for one topic, and for its retry topics.
 
     Args:
-        offsets: per partition, the committed offset; partitions without a commit are missing.
-        average: merged over the partitions.
-        dead, skipped: summed over the partitions.
+        offsets: per partition of the topic, the committed offset; partitions without a commit are missing.
+        average: merged over all partitions.
+        dead, skipped: summed over all partitions.
+        waiting: partition and offset of the orders that wait in a retry topic.
     """
 
     offsets: Mapping[int, int]
     average: RunningAverage
     dead: int
     skipped: int
+    waiting: frozenset[tuple[int, int]] = frozenset()
+
+
+def _committed(reader: Consumer, wanted: list[TopicPartition], patience: float = 10.0) -> list[TopicPartition]:
+    """Read commits; a broker that is just taking the group over is asked again."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return committed(reader, wanted, timeout=patience)
+        except KafkaException as error:
+            if error.args[0].code() not in SETTLING or time.monotonic() > deadline:
+                told = error.args[0].str()
+                raise OrderkitError(f"The group's offsets cannot be read: {told}. Try again.") from None
+            time.sleep(0.1)
 
 
 def group_state(connection: Connection, group: str, topic: str) -> GroupState:
@@ -43,18 +68,30 @@ def group_state(connection: Connection, group: str, topic: str) -> GroupState:
     Raises:
         OrderkitError: the broker does not answer, or the topic does not exist.
     """
-    wanted = [TopicPartition(topic, number) for number in connection.partitions(topic)]
+    there = connection.metadata().topics
+    if topic not in there:
+        connection.partitions(topic)  # says so
+    retry_topics = [name for name in there if name.startswith(f"{topic}.{group}.retry.")]
+    wanted = [TopicPartition(name, number) for name in [topic, *retry_topics] for number in there[name].partitions]
     reader = connection.consumer(group)
     try:
-        commits = [commit for commit in reader.committed(wanted, timeout=10) if commit.offset >= 0]
+        commits = [commit for commit in _committed(reader, wanted) if commit.offset >= 0]
     finally:
         reader.close()
     saved = [Saved.from_text(commit.metadata) or Saved() for commit in commits]
     average = RunningAverage()
     for one in saved:
         average = average.merge(one.average)
-    offsets = {commit.partition: commit.offset for commit in commits}
-    return GroupState(offsets, average, sum(one.dead for one in saved), sum(one.skipped for one in saved))
+    offsets: dict[str, dict[int, int]] = {name: {} for name in [topic, *retry_topics]}
+    for commit in commits:
+        offsets[commit.topic][commit.partition] = commit.offset
+    waiting = frozenset(
+        (record.partition() or 0, record.offset() or 0)
+        for name in retry_topics
+        for record in map(Retried, read_topic(connection, name, since=offsets[name]))
+    )
+    dead, skipped = sum(one.dead for one in saved), sum(one.skipped for one in saved)
+    return GroupState(offsets[topic], average, dead, skipped, waiting)
 
 
 @dataclass(frozen=True)
@@ -103,6 +140,9 @@ class Report:
             f"lost {self.lost}, duplicated {self.duplicated}; average {self.average}: {verdict}"
         )
 
+    def _repr_html_(self) -> str:
+        return report_html(self)
+
 
 def account(
     ledger: Ledger,
@@ -127,29 +167,19 @@ def account(
     """
     tallies = {partition: tally for (name, partition), tally in ledger.tallies.items() if name == topic}
     exist = {number: tally.offsets(TAKEN) for number, tally in (produced or tallies).items()}
-    finished = {number: set(tally.offsets(FINISHED)) for number, tally in tallies.items()}
-    lost = in_flight = 0
-    for number, offsets in exist.items():
-        open_ones = [offset for offset in offsets if offset not in finished.get(number, ())]
-        passed = sum(offset < state.offsets.get(number, 0) for offset in open_ones)
-        lost += passed
-        in_flight += len(open_ones) - passed
+    lost, in_flight = _without_fate(exist, tallies, state)
     doubled = sum(tally.doubled() for tally in tallies.values())
     if produced is not None:
+        counted = [ledger.counts[fate] for fate in (AVERAGED, DEAD, SKIPPED)]
+        saved = [state.average.count, state.dead, state.skipped]
+        lost += sum(max(0, ours - theirs) for ours, theirs in zip(counted, saved, strict=True))
+        doubled += sum(max(0, theirs - ours) for ours, theirs in zip(counted, saved, strict=True))
         doubled += _doubled_ids(ledger)
-        for counted, saved in (
-            (ledger.counts[AVERAGED], state.average.count),
-            (ledger.counts[DEAD], state.dead),
-            (ledger.counts[SKIPPED], state.skipped),
-        ):
-            lost += max(0, counted - saved)
-            doubled += max(0, saved - counted)
     if letters is not None:
-        dead = {(topic, number, offset) for number, tally in tallies.items() for offset in tally.with_fate(DEAD)}
-        seen = [origin for origin in letters if origin[0] == topic]
-        once = {(topic, number, offset) for number, tally in tallies.items() for offset in tally.once()}
-        lost += len(dead - set(seen))
-        doubled += len(seen) - len(set(seen)) + len((set(seen) & once) - dead)
+        places = [(number, offset) for name, number, offset in letters if name == topic]
+        missing, surplus = _against_letters(tallies, places)
+        lost += missing
+        doubled += surplus
     return Report(
         produced=sum(map(len, exist.values())),
         averaged=ledger.counts[AVERAGED],
@@ -165,14 +195,41 @@ def account(
     )
 
 
+def _without_fate(
+    exist: Mapping[int, Sequence[int]], tallies: Mapping[int, Tally], state: GroupState
+) -> tuple[int, int]:
+    """Count the orders without a fate: those that the group's commit has passed, and those that will be delivered."""
+    passed = coming = 0
+    for number, offsets in exist.items():
+        finished = set(tallies[number].offsets(FINISHED)) if number in tallies else set()
+        for offset in offsets:
+            if offset not in finished:
+                if offset < state.offsets.get(number, 0) and (number, offset) not in state.waiting:
+                    passed += 1
+                else:
+                    coming += 1
+    return passed, coming
+
+
+def _against_letters(tallies: Mapping[int, Tally], letters: Sequence[Place]) -> tuple[int, int]:
+    """Hold the ledger's dead against the dead-letter topic: those that are missing, and those too many."""
+    dead = {(number, offset) for number, tally in tallies.items() for offset in tally.with_fate(DEAD)}
+    once = {(number, offset) for number, tally in tallies.items() for offset in tally.once()}
+    there = set(letters)
+    return len(dead - there), len(letters) - len(there) + len((there & once) - dead)
+
+
 def _doubled_ids(ledger: Ledger) -> int:
-    """Count orders written twice: one id, two offsets. Possible while the ledger remembers all events."""
+    """Count orders that got through twice: one id, two offsets. Possible while the ledger remembers all events.
+
+    A dead letter that was replayed has two offsets, too: it died at the first one, and may get through at the other.
+    """
     if not ledger.complete:
         return 0
     where: dict[str, set[tuple[int, int]]] = {}
     rows = zip(ledger.order_id, ledger.partition, ledger.offset, ledger.fate, strict=True)
     for order_id, partition, offset, fate in rows:
-        if fate not in (RETRY, UNDONE) and order_id is not None:
+        if fate in (AVERAGED, SKIPPED) and order_id is not None:
             where.setdefault(order_id, set()).add((partition, offset))
     return sum(len(places) - 1 for places in where.values())
 

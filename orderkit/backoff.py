@@ -71,6 +71,11 @@ class Backoff:
         if not (0 <= self.base < float("inf") and 0 <= self.cap < float("inf")):
             raise UsageError(f"Back-off times are seconds, 0 or more: base {self.base}, cap {self.cap}.")
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the wait is a matter of chance."""
+        return "jitter" in self.kind or self.kind == "decorrelated"
+
     def wait(self, attempt: int, last: float = 0.0, u: float = 0.5) -> float:
         """Give the seconds to wait after failed delivery attempt `attempt`.
 

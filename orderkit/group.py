@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
-from functools import partial
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from orderkit.commits import Committer, Key, committed, saved_with
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.patience import call_aside, call_here, is_answered, leave_group
-from orderkit.progress import Checkpoint, Progress, Saved
+from orderkit.lag import Ends
+from orderkit.patience import HASTE, leave_group
+from orderkit.progress import Checkpoint, Progress
+from orderkit.saved import Saved
+from orderkit.stranded import Lookout
 
 log = logging.getLogger("orderkit")
 
-Key = tuple[str, int]
 # Seconds. Pausing drops what the client has fetched ahead, and getting it again costs more than a shorter wait.
 SHORT_WAIT = 0.2
+BRIEFLY = 2.0  # seconds for reading what was committed, when leaving
+FROM_THE_END = ("latest", "largest", "end")  # what `auto.offset.reset` calls it
+ASK_AGAIN = 0.05  # seconds until offsets that could not be read are asked for again
+DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED
+SUSPECTS = 3  # batches: what a member may have had in hand, beyond its last commit
 # The mock lets a group that a member has left wait for the session time-out less a second before the next one may join.
 EMBEDDED_SETTINGS = {"session_timeout_ms": 2000, "heartbeat_interval_ms": 300}
-COMMIT, LAST_COMMIT = 10.0, 5.0  # seconds for a commit that is waited for: at a rebalance, and when leaving
-LONG, BRIEFLY, TRIES = 30.0, 3.0, 3  # seconds for reading offsets: at work, and when leaving; in so many tries
-# Another member has the partition now, or soon will; it starts from the last commit that went through.
-MOVED_ON = {
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError.FENCED_INSTANCE_ID,
-    KafkaError.STALE_MEMBER_EPOCH,
-    KafkaError._NO_OFFSET,
-    KafkaError._STATE,
-    KafkaError._ASSIGNMENT_LOST,
-}
 
 
 class GroupMember:
@@ -45,8 +39,10 @@ class GroupMember:
         group: the group's name.
         topics: what to subscribe to.
         batch: records to fetch at once, at most.
+        keep: hold on to records until they are committed, so that they can be undone.
         revoked: called with partitions that are about to go, while they can still be committed.
-        lost: called with partitions that are gone, as soon as it is known how much of their work was committed.
+        lost: called with partitions that have just gone.
+        undone: called with one of those when it is known where its last commit stands: all after it comes again.
         settings: further librdkafka properties.
     """
 
@@ -57,31 +53,47 @@ class GroupMember:
         topics: Sequence[str],
         *,
         batch: int = 1000,
+        keep: bool = False,
         revoked: Callable[[list[Progress]], None],
         lost: Callable[[list[Progress]], None],
+        undone: Callable[[Progress], None],
         settings: dict[str, object] | None = None,
     ) -> None:
         self.group = group
-        self._connection = connection
         self.parts: dict[Key, Progress] = {}
         self.held: dict[Key, Progress] = {}
         self.rebalances = 0
-        self._paused: set[Key] = set()
+        self.commits = Committer(self.parts)
+        self.stopping = False
+        self._kin = _key if len(topics) > 1 else Message.partition  # the latter costs no call of ours
         self._batch = batch
-        self._revoked = revoked
-        self._lost = lost
+        self._keep = keep
+        self._revoked, self._lost, self._undone = revoked, lost, undone
+        self._paused: set[Key] = set()
+        self._ends = Ends()
+        self._assigned: set[Key] = set()  # to this client, as far as its callbacks have run
+        self._left: set[Key] = set()  # partitions that were let go since the latest record was polled
+        self._unsure: list[Progress] = []  # gone, and a commit of theirs may still arrive
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
+        self._connection, self._topics = connection, list(topics)
+        self._beginning = OFFSET_END if connection.config.get("auto.offset.reset") in FROM_THE_END else OFFSET_BEGINNING
+        self._lookout = Lookout(connection, topics[0])
         self._settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
-        self._client: Consumer = connection.consumer(group, on_commit=self._committed, **self._settings)
         self._is_static = "group.instance.id" in connection.config or "group_instance_id" in self._settings
-        self._leaving = self._closing = self._in_callback = False
-        self._sent: dict[Key, tuple[Progress, Checkpoint]] = {}
-        self._waiting: dict[Key, tuple[Progress, Checkpoint]] = {}
-        self._doubtful: list[Progress] = []  # a commit of theirs was not answered, and may still arrive
-        self._client.subscribe(
-            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self.client: Consumer = self._open()
+
+    def _open(self) -> Consumer:
+        """Open a client that joins the group."""
+        client = self._connection.consumer(self.group, on_commit=self.commits.answered, **self._settings)
+        self.commits.client = client
+        client.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        return client
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything done so far is committed, and nothing is in doubt."""
+        return not self._unsure and all(part.is_settled for part in self.parts.values())
 
     def fetch(self, wait: float) -> list[tuple[Progress, list[Message]]]:
         """Take what is there, at most a batch; wait for the first record only, at most `wait` seconds.
@@ -89,21 +101,30 @@ class GroupMember:
         Raises:
             OrderkitError: a topic is gone, or may not be read.
         """
-        first = self._client.poll(wait)
+        first = self.client.poll(wait)
+        self._ends.look(self.client, self.parts)
         if first is None:
+            self._look_for_brokers()
             return []
-        by_part: dict[Key, list[Message]] = {}
-        for message in [first, *self._client.consume(self._batch - 1, 0)]:
-            if error := message.error():
+        self._lookout.heard()
+        self._left.clear()
+        messages = self.client.consume(self._batch - 1, 0)
+        if _key(first) not in self._left:  # else its assignment has ended meanwhile, and it comes again in the next one
+            messages = [first, *messages]
+        if any(map(Message.error, messages)):
+            for error in filter(None, map(Message.error, messages)):
                 self._complain(error)
-            else:
-                by_part.setdefault((message.topic() or "", message.partition() or 0), []).append(message)
-        return [(self.parts[key], messages) for key, messages in by_part.items() if key in self.parts]
+            messages = [message for message in messages if not message.error()]
+        by_part: dict[Key, list[Message]] = {}
+        for _, run in groupby(messages, self._kin):
+            some = list(run)
+            by_part.setdefault(_key(some[0]), []).extend(some)
+        return [(self.parts[key], some) for key, some in by_part.items() if key in self.parts]
 
     def _complain(self, error: KafkaError) -> None:
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise OrderkitError(f"{error.str()}. Create the topic with `orderkit topics create`.")
-        if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        if error.code() in DENIED:
             raise OrderkitError(f"{error.str()}. Ask for the right to read it; the offsets stay where they are.")
         log.warning("%s", error.str())
 
@@ -125,164 +146,165 @@ class GroupMember:
         wanted = waits_long or len(part.backlog) > enough
         if wanted and not paused and key in self.parts:
             self._paused.add(key)
-            self._client.pause([TopicPartition(*key)])
+            self.client.pause([TopicPartition(*key)])
         elif paused and not wanted:
             self._paused.discard(key)
-            self._client.resume([TopicPartition(*key)])
+            self.client.resume([TopicPartition(*key)])
 
-    def commit(self, ready: Sequence[tuple[Progress, Checkpoint]]) -> None:
-        """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
-        self._waiting |= {part.key: (part, point) for part, point in ready}
-        if self._sent or not self._waiting:
+    def _look_for_brokers(self) -> None:
+        """Open a new client when this one has lost all its brokers; what is not committed comes again."""
+        if not self._lookout.has_lost(self.client):
             return
-        self._sent, self._waiting = self._waiting, {}
-        try:
-            self._client.commit(offsets=_offsets(self._sent.values()), asynchronous=True)
-        except KafkaException as error:
-            self._committed(error.args[0], [])
+        log.warning("the client has lost all its brokers; a new one is opened")
+        self.commits.give_up()
+        self._paused.clear()  # the new client has paused nothing, and has nothing
+        self._assigned.clear()
+        self.client = self._open()
+        self.let_go(list(self.parts.values()))
 
-    def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-        """Take in the answer to a commit in the background; what failed is tried again, unless newer work waits."""
-        sent, self._sent = self._sent, {}
-        failed = {(offset.topic, offset.partition) for offset in offsets if offset.error}
-        for key, (part, point) in sent.items():
-            if error is None and key not in failed:
-                part.committed = max(part.committed, point.offset)
-            elif self.parts.get(key) is part:  # else another member has it now
-                self._waiting.setdefault(key, (part, point))
-        if error is not None and error.code() not in MOVED_ON:
-            log.warning("the commit failed and will be tried again: %s", error.str())
-
-    def await_commit(self, deadline: float) -> None:
-        """Wait for the answer to the commit under way, in the last turn: two at once could overtake each other."""
-        self._leaving = True
-        while self._sent and time.monotonic() < deadline:
-            self._client.poll(0.05)  # a record that comes now is not committed, and so not lost
-
-    def commit_now(self, ready: Sequence[tuple[Progress, Checkpoint]]) -> None:
-        """Commit and wait for the answer, but not for ever: a broker that has fallen silent gives none."""
-        wanted = self._sent | self._waiting | {part.key: (part, point) for part, point in ready}
-        self._waiting = {}
-        pending = [(part, point) for key, (part, point) in wanted.items() if self.parts.get(key) is part]
-        deadline = time.monotonic() + (LAST_COMMIT if self._leaving else COMMIT)
-        while pending and time.monotonic() < deadline:
-            asked = self._commit(_offsets(pending))
-            if not is_answered(asked, deadline):
-                log.warning("the commit is not answered; what it was to keep may be delivered again")
-                break
-            try:
-                answers = asked.result() or []
-            except KafkaException as error:
-                log.warning("the commit failed: %s", error.args[0].str())
-                if error.args[0].code() in MOVED_ON:
-                    break
-                time.sleep(0.1)  # the loop has ended or the partitions are going: nobody waits for a poll
-                continue
-            failed = {(answer.topic, answer.partition) for answer in answers if answer.error}
-            for part, point in pending:
-                if part.key not in failed:
-                    part.committed = max(part.committed, point.offset)
-            pending = [(part, point) for part, point in pending if part.key in failed]
-        self._doubtful += [part for part, _ in pending]
-
-    def _commit(self, offsets: list[TopicPartition]) -> Future[list[TopicPartition] | None]:
-        """Commit aside, where it may take for ever; but a client that is in a callback answers no other thread."""
-        commit = partial(self._client.commit, offsets=offsets, asynchronous=False)
-        return call_here(commit) if self._in_callback else call_aside(commit)
-
-    def settle_doubts(self) -> None:
-        """Learn, before leaving, what became of commits without an answer.
-
-        Raises:
-            OrderkitError: the group's coordinator does not answer.
-        """
-        if not self._doubtful:
-            return
-        # Another thread may still wait in our own client for the answer.
-        reader = self._connection.consumer(self.group, **self._settings)
-        try:
-            self._settle(_read_commits(reader, [TopicPartition(*part.key) for part in self._doubtful], BRIEFLY))
-        finally:
-            reader.close()
-
-    def _settle(self, found: Iterable[TopicPartition]) -> None:
-        parts, self._doubtful = self._doubtful, []
-        for part, offset in zip(parts, found, strict=True):
-            part.committed = max(part.committed, min(offset.offset, part.next))  # a new owner may be further already
-        self._lost(parts)
-
-    def _on_assign(self, client: Consumer, offsets: list[TopicPartition]) -> None:
-        if self._leaving:
-            return  # it gives them back at once
+    def _on_assign(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         self.rebalances += 1
-        doubtful = [TopicPartition(*part.key) for part in self._doubtful]
-        found = _read_commits(client, [*offsets, *doubtful])
-        for offset in found[: len(offsets)]:
-            saved = _saved(offset)
-            self.parts[offset.topic, offset.partition] = Progress(offset.topic, offset.partition, offset.offset, saved)
-        # Not earlier: until the group has let this client in again, a commit that it sent before may still arrive.
+        self._assigned.update(_keys(offsets))
+        starts: list[TopicPartition] = []
+        # The doubts not earlier: until the group has let us in again, a commit that was sent before may still arrive.
+        unsure = [TopicPartition(*part.key) for part in self._unsure]
+        found = self._read_commits([*offsets, *unsure], patience=float("inf"))
         self._settle(found[len(offsets) :])
+        for offset in found[: len(offsets)]:
+            part = Progress(
+                offset.topic,
+                offset.partition,
+                max(offset.offset, -1),
+                saved_with(offset),
+                keep=self._keep,
+                suspects=SUSPECTS * self._batch,
+            )
+            self.parts[part.key] = part
+            starts.append(TopicPartition(*part.key, offset.offset if offset.offset >= 0 else self._beginning))
+        if starts:
+            self._start_at(starts)
+        self._ends.look_soon()
+
+    def _start_at(self, starts: list[TopicPartition]) -> None:
+        """Fetch from where the averages stand: were the client to ask again, a commit might have come in between."""
+        try:
+            self.client.assign(starts)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:
+                raise
+            self.client.incremental_assign(starts)  # the group moves partitions one by one (KIP-429, KIP-848)
 
     def _on_revoke(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
-        going = self._mine(offsets)
-        if not self._closing:  # else all that could be committed is
-            self._in_callback = True
-            try:
-                self._revoked(going)
-            finally:
-                self._in_callback = False
-        self._forget(going)
+        self._assigned.difference_update(_keys(offsets))
+        self.commits.in_callback = True
+        try:
+            self._revoked(self._mine(offsets))
+        finally:
+            self.commits.in_callback = False
+        self.let_go(self._mine(offsets))
 
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
-        gone = self._mine(offsets)
-        unsure = self._sent | self._waiting
-        self._doubtful += [part for part in gone if part.key in unsure]
-        self._forget(gone)
+        self._assigned.difference_update(_keys(offsets))
+        self.let_go(self._mine(offsets))
 
     def _mine(self, offsets: list[TopicPartition]) -> list[Progress]:
-        keys = [(offset.topic, offset.partition) for offset in offsets]
-        return [self.parts[key] for key in keys if key in self.parts]
+        return [self.parts[key] for key in _keys(offsets) if key in self.parts]
 
-    def _forget(self, parts: list[Progress]) -> None:
-        self._lost([part for part in parts if part not in self._doubtful])
+    def let_go(self, parts: list[Progress], *, doubtful: bool = False) -> None:
+        """Let partitions go.
+
+        Args:
+            parts: which.
+            doubtful: how much of their work was committed is not known before the group's offsets are read.
+        """
+        undone: list[Progress] = []
         for part in parts:
             part.gone = True
-            for table in (self.parts, self.held, self._waiting):
+            self._left.add(part.key)
+            for table in (self.parts, self.held):
                 table.pop(part.key, None)
             if part.key in self._paused:  # the client would keep it paused, should it ever come back to us
                 self._paused.discard(part.key)
-                self._client.resume([TopicPartition(*part.key)])
+                self.client.resume([TopicPartition(*part.key)])
+            unsure = self.commits.forget(part) or doubtful
+            if not part.is_settled:
+                (self._unsure if unsure else undone).append(part)
+        self._lost(parts)
+        for part in undone:
+            self._undone(part)
+
+    def _settle(self, found: list[TopicPartition]) -> None:
+        """Undo what was done on partitions in doubt after their last commit: all of it is delivered again."""
+        if not found:
+            return
+        parts, self._unsure = self._unsure, []
+        for part, offset in zip(parts, found, strict=True):
+            part.found(offset.offset, Saved.from_text(offset.metadata))
+            self._undone(part)
+
+    def _read_commits(self, offsets: list[TopicPartition], patience: float) -> list[TopicPartition]:
+        """Read what the group last committed; an average can only go on from what is known.
+
+        Raises:
+            OrderkitError: the group may not be read.
+        """
+        deadline = time.monotonic() + patience
+        # A client lets in one thread at a time, and one may wait in it for an answer that never comes.
+        client = self._connection.consumer(self.group) if self.commits.is_stuck else self.client
+        while offsets and not (self.stopping and patience == float("inf")):
+            try:
+                return committed(client, offsets, timeout=min(2.0, patience))
+            except KafkaException as error:
+                told = error.args[0]
+                if told.code() in DENIED:
+                    self._complain(told)
+                if time.monotonic() + ASK_AGAIN > deadline:
+                    log.warning("the group's offsets cannot be read just now: %s", told.str())
+                    break
+                if self._lookout.is_stranded(self.client):
+                    break  # `fetch` will find the same, and open a new client
+                time.sleep(ASK_AGAIN)  # some errors come at once
+        return []
+
+    def find_commits(self, sent: Sequence[tuple[Progress, Checkpoint]]) -> bool:
+        """Note which commits went through though nobody heard the answer; say whether that is known of all."""
+        points = {part.key: (part, point) for part, point in sent}
+        found = self._read_commits([TopicPartition(*key) for key in points], patience=float("inf"))
+        for offset in found:
+            part, point = points[offset.topic, offset.partition]
+            if (offset.offset, offset.metadata) == (point.offset, point.saved.to_text()):
+                part.went_through(point)
+        return len(found) == len(points)
+
+    def rewind(self, part: Progress) -> Progress:
+        """Take a partition back to its last commit; its records are at hand still."""
+        again = part.undone()
+        self.parts[part.key] = again
+        if self.held.pop(part.key, None):
+            self.held[part.key] = again
+        self._undone(part)
+        return again
+
+    def lag(self) -> dict[Key, int]:
+        """Give the records that each partition is behind, as far as the client has heard."""
+        return self._ends.lag(self.parts)
 
     def close(self, patience: float) -> None:
-        """Leave the group. Whatever the broker does, it is over within `patience` seconds."""
-        self._leaving = self._closing = True
-        leave_group(self._client, lambda: not self.parts, stays=self._is_static, patience=patience)
+        """Clear up what is in doubt, or give it up as undone, and leave the group within `patience` seconds."""
+        self.stopping = True
+        self.let_go(list(self.parts.values()))
+        unsure = [TopicPartition(*part.key) for part in self._unsure]
+        found = self._read_commits(unsure, BRIEFLY)
+        self._settle(found or [TopicPartition(*part.key, -1) for part in self._unsure])
+        if self.commits.is_stuck or len(found) < len(unsure):
+            patience = HASTE  # the broker is silent
+        self._lookout.finish()
+        leave_group(self.client, lambda: not self._assigned, stays=self._is_static, patience=patience)
 
 
-def _offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
-    return [TopicPartition(*part.key, point.offset, point.saved.to_text()) for part, point in ready]
+def _keys(offsets: list[TopicPartition]) -> list[Key]:
+    return [(offset.topic, offset.partition) for offset in offsets]
 
 
-def _read_commits(client: Consumer, offsets: list[TopicPartition], patience: float = LONG) -> list[TopicPartition]:
-    """Read what the group last committed; an average can only go on from what is known.
-
-    Raises:
-        OrderkitError: the group's coordinator does not answer.
-    """
-    for left in reversed(range(TRIES)):
-        try:
-            return list(client.committed(offsets, timeout=patience / TRIES))
-        except KafkaException as error:
-            if not left:
-                raise OrderkitError(f"The group's offsets cannot be read: {error.args[0].str()}. Try again.") from None
-    return []
-
-
-def _saved(offset: TopicPartition) -> Saved | None:
-    saved = Saved.from_text(offset.metadata)
-    if offset.offset >= 0 and saved is None:
-        log.warning(
-            "%s[%d] was committed without an average, by another program; its average starts at %d",
-            offset.topic, offset.partition, offset.offset,
-        )  # fmt: skip
-    return saved
+def _key(message: Message) -> Key:
+    return message.topic() or "", message.partition() or 0

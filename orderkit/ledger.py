@@ -7,94 +7,32 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
+from itertools import compress
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from orderkit.average import RunningAverage
+from orderkit.markup import ledger_html
 from orderkit.order import Order
+from orderkit.retry import Failure
+from orderkit.tally import AVERAGED, DEAD, FATES, RETRY, SKIPPED, UNDONE, Tally
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# An attempt's outcome. "undone": it had a final fate that was not committed, and will be delivered again.
-FATES = ("averaged", "retry", "dead", "skipped", "undone")
-AVERAGED, RETRY, DEAD, SKIPPED, UNDONE = range(5)
-NOT_SEEN, TAKEN, FINISHED = range(3)  # in a tally: 3 and more mean finished more than once
 
+class Attempt(NamedTuple):
+    """A delivery attempt that is worth a word: all but a success at the first."""
 
-class Tally:
-    """How often each offset of one partition was finished, and how: two bytes an offset, 20 MB for 10,000,000."""
-
-    def __init__(self, base: int) -> None:
-        self.base = base
-        self.cells = bytearray()
-        self.fates = bytearray()  # the latest final fate of each finished offset
-
-    def _reach(self, low: int, high: int) -> None:
-        before, behind = max(0, self.base - low), max(0, high + 1 - self.base - len(self.cells))
-        for row in (self.cells, self.fates):
-            row[:0] = bytes(before)
-            row.extend(bytes(behind))
-        self.base = min(self.base, low)
-
-    def take(self, offsets: Sequence[int]) -> None:
-        """Note that these records were fetched; a second fetch changes nothing."""
-        if self._swap(offsets, NOT_SEEN, TAKEN):
-            return
-        for offset in offsets:
-            self.cells[offset - self.base] |= 0 if self.cells[offset - self.base] else TAKEN
-
-    def finish(self, offsets: Sequence[int], fate: int = AVERAGED) -> None:
-        """Note that these records were averaged, dead-lettered or skipped."""
-        if self._swap(offsets, TAKEN, FINISHED, fate):
-            return
-        for offset in offsets:
-            i = offset - self.base
-            self.cells[i] = min(255, max(TAKEN, self.cells[i]) + 1)
-            self.fates[i] = fate
-
-    def _swap(self, offsets: Sequence[int], old: int, new: int, fate: int = AVERAGED) -> bool:
-        """Move a gapless run of offsets from one state to another at once, if all of them are in it."""
-        low, high = min(offsets), max(offsets)
-        self._reach(low, high)
-        run = slice(low - self.base, high + 1 - self.base)
-        if list(offsets) != list(range(low, high + 1)) or self.cells[run].count(old) != len(offsets):
-            return False
-        self.cells[run] = bytes([new]) * len(offsets)
-        self.fates[run] = bytes([fate]) * len(offsets)
-        return True
-
-    def forget_from(self, offset: int) -> list[int]:
-        """Void everything from `offset` on, and say how many fates of each kind that was."""
-        cut = max(0, offset - self.base)
-        void = [0] * len(FATES)
-        for state, fate in zip(self.cells[cut:], self.fates[cut:], strict=True):
-            void[fate] += max(0, state - TAKEN)
-        del self.cells[cut:], self.fates[cut:]
-        return void
-
-    def offsets(self, least: int) -> list[int]:
-        """List the offsets in this state or a later one."""
-        return [self.base + i for i, state in enumerate(self.cells) if state >= least]
-
-    def with_fate(self, fate: int) -> list[int]:
-        """List the finished offsets whose latest fate is this one."""
-        return [offset for offset in self.offsets(FINISHED) if self.fates[offset - self.base] == fate]
-
-    def once(self) -> list[int]:
-        """List the offsets that were finished exactly once."""
-        return [self.base + i for i, state in enumerate(self.cells) if state == FINISHED]
-
-    def count(self, *states: int) -> int:
-        """Count the offsets in one of these states."""
-        return sum(self.cells.count(state) for state in states)
-
-    def doubled(self) -> int:
-        """Count how many times an offset was finished beyond its first."""
-        often = Counter(self.cells)
-        return sum((state - FINISHED) * seen for state, seen in often.items() if state > FINISHED)
+    record: int  # its place in the batch
+    at: float  # seconds since 1970
+    number: int  # from 1
+    fate: int  # RETRY, DEAD, SKIPPED, or AVERAGED after an earlier failure
+    wait: float = 0.0  # seconds until the next one
+    reason: str | None = None
+    error: str | None = None
 
 
 class Ledger:
@@ -126,6 +64,9 @@ class Ledger:
 
     def __len__(self) -> int:
         return len(self.fate)
+
+    def _repr_html_(self) -> str:
+        return ledger_html(self)
 
     @property
     def _columns(self) -> list[Any]:
@@ -159,64 +100,53 @@ class Ledger:
         """Note that records were fetched: from now on they are in flight."""
         self._tally(topic, partition, offsets[0]).take(offsets)
 
-    def averaged(
+    def note(
         self,
         at: float,
         topic: str,
         partition: int,
         offsets: Sequence[int],
-        orders: Sequence[Order],
-        *,
-        attempt: int = 1,
+        orders: Sequence[Order | Failure],
+        attempts: Sequence[Attempt] = (),
+        done: int | None = None,
+        aside: Container[int] = (),
     ) -> None:
-        """Note orders that were handled well, all at the same attempt."""
-        many = len(orders)
-        self._tally(topic, partition, offsets[0]).finish(offsets)
-        self.counts[AVERAGED] += many
-        self.at.extend([at] * many)
-        self.topic.extend([topic] * many)
-        self.partition.extend([partition] * many)
-        self.offset.extend(offsets)
-        self.order_id.extend([order["orderId"] for order in orders])
-        self.price.extend([order["price"] for order in orders])
-        self.attempt.extend([attempt] * many)
-        self.wait.extend([0.0] * many)
-        self.reason.extend([None] * many)
-        self.error.extend([None] * many)
-        self.fate.extend([AVERAGED] * many)  # last: readers in other threads go by this column's length
-        self._trim()
+        """Note what became of a batch: averaged at the first attempt, unless `attempts` says otherwise.
 
-    def failed(
-        self,
-        at: float,
-        topic: str,
-        partition: int,
-        offset: int,
-        *,
-        fate: int,
-        order: Order | None,
-        attempt: int,
-        reason: str,
-        error: str,
-        wait: float = 0.0,
-    ) -> None:
-        """Note a failed attempt and what it led to: RETRY, DEAD or SKIPPED."""
-        if fate != RETRY:
-            self._tally(topic, partition, offset).finish([offset], fate)
-        self.counts[fate] += 1
-        if fate == DEAD:
-            self.reasons[reason] += 1
-        self.at.append(at)
-        self.topic.append(topic)
-        self.partition.append(partition)
-        self.offset.append(offset)
-        self.order_id.append(order["orderId"] if order else None)
-        self.price.append(order["price"] if order else float("nan"))
-        self.attempt.append(attempt)
-        self.wait.append(wait)
-        self.reason.append(reason)
-        self.error.append(error)
-        self.fate.append(fate)
+        Args:
+            at: when, in seconds since 1970, for those averaged at the first attempt.
+            topic: where the batch came from.
+            partition: its number.
+            offsets: of the records, in order.
+            orders: the records, decoded.
+            attempts: all other attempts, in order; a `RETRY` is not a record's last.
+            done: how many of the records are finished; by default all.
+            aside: the places of records among them that are not finished after all: their next attempt is elsewhere.
+        """
+        done = len(offsets) if done is None else done
+        retried = [attempt.record for attempt in attempts if attempt.fate == RETRY]
+        ended = [i for i in range(done) if i not in aside] if aside else range(done)
+        rows = sorted([*ended, *retried])  # one for each attempt: every retry, and the last of those finished
+        block = _Block(len(rows), at)
+        block.set(attempts, aside)
+        if ended:
+            some = [offsets[i] for i in ended] if aside else offsets[:done]
+            self._tally(topic, partition, offsets[0]).finish(some, block.finals())
+        for fate in range(len(FATES)):
+            self.counts[fate] += block.fate.count(fate)
+        self.reasons.update(attempt.reason or "" for attempt in attempts if attempt.fate == DEAD)
+        prices, ids = _prices_and_ids(orders)
+        self.offset.extend([offsets[i] for i in rows] if retried or aside else offsets[:done])
+        self.price.extend([prices[i] for i in rows] if retried or aside else prices[:done])
+        self.order_id.extend([ids[i] for i in rows] if retried or aside else ids[:done])
+        self.topic.extend([topic] * len(rows))
+        self.partition.extend(array("l", [partition]) * len(rows))
+        self.at.extend(block.at)
+        self.attempt.extend(block.attempt)
+        self.wait.extend(block.wait)
+        self.reason.extend(block.reason)
+        self.error.extend(block.error)
+        self.fate.frombytes(block.fate)  # last: readers in other threads go by this column's length
         self._trim()
 
     def _trim(self) -> None:
@@ -224,18 +154,25 @@ class Ledger:
         if self.keep is None or len(self) <= 2 * self.keep:
             return
         extra = len(self) - self.keep
-        gone = zip(self.price[:extra], self.fate[:extra], strict=True)
-        prices = [price for price, fate in gone if fate == AVERAGED]
+        averaged = bytes(fate == AVERAGED for fate in range(len(FATES)))  # by fate: 1 or 0
+        prices = list(compress(self.price[:extra], self.fate[:extra].tobytes().translate(averaged.ljust(256, b"\0"))))
         with self._whole:
             self.dropped += extra
             self.dropped_average.add_all(prices)
             for column in self._columns:
                 del column[:extra]
 
-    def forget_from(self, topic: str, partition: int, offset: int) -> None:
-        """Void the final fates of records that were not committed: another delivery will decide them anew."""
+    def forget_from(self, topic: str, partition: int, offset: int, keep: Callable[[int], bool] | None = None) -> None:
+        """Void the final fates of records that were not committed: another delivery will decide them anew.
+
+        Args:
+            topic: where they are.
+            partition: its number.
+            offset: from here on.
+            keep: says of an offset that its fate stays.
+        """
         tally = self.tallies.get((topic, partition))
-        void = tally.forget_from(offset) if tally else []
+        void = tally.forget_from(offset, keep) if tally else []
         if not any(void):
             return
         for fate, many in enumerate(void):
@@ -243,7 +180,8 @@ class Ledger:
         self.counts[UNDONE] += sum(void)
         for i in range(len(self) - 1, -1, -1):
             mine = self.topic[i] == topic and self.partition[i] == partition and self.offset[i] >= offset
-            if mine and self.fate[i] not in (RETRY, UNDONE):
+            stays = keep is not None and keep(self.offset[i])
+            if mine and not stays and self.fate[i] not in (RETRY, UNDONE):
                 if self.fate[i] == DEAD:
                     self.reasons[self.reason[i] or ""] -= 1
                 self.fate[i] = UNDONE
@@ -272,3 +210,43 @@ class Ledger:
         from orderkit.frames import ledger_frame  # noqa: PLC0415  pandas is loaded by those who want a frame
 
         return ledger_frame(self)
+
+
+class _Block:
+    """The columns of a few events, before they join the rest."""
+
+    def __init__(self, many: int, at: float) -> None:
+        self.at = array("d", [at]) * many
+        self.attempt = array("l", [1]) * many
+        self.wait = array("d", [0.0]) * many
+        self.reason: list[str | None] = [None] * many
+        self.error: list[str | None] = [None] * many
+        self.fate = bytearray(many)
+
+    def set(self, attempts: Sequence[Attempt], aside: Container[int]) -> None:
+        """Put attempts, in order, where they belong: a record has a row for each retry, and one for its end."""
+        shift = passed = 0  # rows that the records before this one take more than one each; records looked at
+        for record, at, number, fate, wait, reason, error in attempts:
+            if aside:
+                shift -= sum(before in aside for before in range(passed, record))
+                passed = record
+            row = record + shift
+            shift += fate == RETRY
+            self.at[row], self.attempt[row], self.fate[row], self.wait[row] = at, number, fate, wait
+            self.reason[row], self.error[row] = reason, error
+
+    def finals(self) -> bytes:
+        """Give the fates that are final, in order."""
+        return bytes(self.fate.translate(None, bytes([RETRY])))
+
+
+def _prices_and_ids(orders: Sequence[Order | Failure]) -> tuple[list[float], list[str | None]]:
+    """Take two columns out of a batch; what is no order has neither."""
+    try:
+        whole = cast(Sequence[Order], orders)
+        return [order["price"] for order in whole], [order["orderId"] for order in whole]
+    except TypeError:  # a failure among them
+        some = [order if isinstance(order, dict) else None for order in orders]
+        return [order["price"] if order else float("nan") for order in some], [
+            order["orderId"] if order else None for order in some
+        ]

@@ -19,6 +19,7 @@ log = logging.getLogger("orderkit")
 Answer = TypeVar("Answer")
 
 LEAVING = 10.0  # seconds that a client may take to leave its group, before it is left alone
+HASTE = 2.0  # the same, when the broker is silent, or the user impatient
 HANDING_BACK = 5.0  # seconds of them for giving its partitions back, before it is closed all the same
 FROZEN = 15.0  # seconds after which a process in which no Python code runs any more is ended
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from itertools import islice
+from typing import Any, Literal, get_args
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from orderkit.avro import Codec
-from orderkit.errors import OrderkitError, UsageError
+from orderkit.errors import UsageError
 from orderkit.faults import Faults
-from orderkit.kafka import ORDERS, Connection
-from orderkit.ledger import Tally
+from orderkit.kafka import NOWHERE, ORDERS, Connection
 from orderkit.order import Order
+from orderkit.stranded import Lookout
+from orderkit.tally import Tally
+
+log = logging.getLogger("orderkit")
 
 KeyBy = Literal["orderId", "product", "none"]
 KEYS = get_args(KeyBy)
+TIMEOUT = 120_000  # milliseconds for which an order is sent again; as long as Java's `delivery.timeout.ms` (KIP-91)
+STOP_PATIENCE = 10.0  # seconds after `stop` for the orders under way
+STEP = 0.1  # seconds after which a producer that waits looks whether it is to stop or to go on
+BATCH = 1000  # orders that are encoded and queued together, when there is no pace to keep
 
 
 def pace(every: float | None = None, rate: float | None = None) -> float:
@@ -78,6 +89,8 @@ class OrderProducer:
         codec: writes an order as bytes.
         key: what the record's key is: `orderId`, `product` or `none`.
         faults: damages the bytes of some orders, when it has a poison rate.
+        places: note where each order is. Without, the broker's word is only asked for failures, and that is quicker:
+            what neither failed nor is under way has been acknowledged.
 
     Raises:
         OrderkitError: the broker does not answer, or the topic does not exist.
@@ -91,16 +104,24 @@ class OrderProducer:
         codec: Codec | None = None,
         key: KeyBy = "orderId",
         faults: Faults | None = None,
+        places: bool = True,
     ) -> None:
         connection.partitions(topic)
         self.topic = topic
         self.codec = codec or Codec()
         self.produced = Produced()
         self.every = 0.0  # seconds between two orders; may be changed while orders flow
+        self.paused = False  # while true, no further order is sent; may be changed at any time, too
         self._key = key
         self._faults = faults
-        self._stopping = False
-        self._client: Producer = connection.producer()
+        self._stop_by = math.inf  # on the monotonic clock; what has no answer then has failed
+        self._places: defaultdict[int, list[int]] | None = defaultdict(list) if places else None
+        self._connection, self._lookout = connection, Lookout(connection, topic)
+        self._client = self._open()
+
+    def _open(self) -> Producer:
+        timeout = int(self._connection.config.get("message.timeout.ms", TIMEOUT))
+        return self._connection.producer(delivery_report_only_error=self._places is None, message_timeout_ms=timeout)
 
     def run(
         self, orders: Iterable[Order], every: float = 0.0, told: Callable[[Order], object] | None = None
@@ -115,61 +136,120 @@ class OrderProducer:
         self.every = every
         due = time.monotonic()
         try:
-            for order in orders:
-                if self._stopping or not self._wait_until(due):
+            orders = iter(orders)
+            while (due := self._wait_until(due)) < math.inf:
+                if not (some := list(islice(orders, 1 if self.every else BATCH))):
                     break
-                self.send(order)
+                self.send(some)
                 if told:
-                    told(order)
+                    for order in some:
+                        told(order)
                 due = max(due + self.every, time.monotonic() - 1)  # catch up a second at the most
         finally:
             self.finish()
         return self.produced
 
-    def send(self, order: Order) -> None:
-        """Hand one order to the client; a full queue is waited for."""
-        value = self.codec.encode(order)
+    def send(self, orders: Sequence[Order]) -> None:
+        """Hand orders to the client; a full queue is waited for."""
+        self._look_for_brokers()
+        values = self.codec.encode_batch(orders)
         if self._faults is not None:
-            value = self._faults.spoil(order["orderId"], value)
-        key = None if self._key == "none" else order[self._key]
-        self.produced.sent += 1
-        while True:
-            try:
-                self._client.produce(self.topic, value, key, on_delivery=self._delivered)
-                break
-            except BufferError:  # the queue is full: the broker is slower than we are, which is no error
-                self._client.poll(0.1)
-            except KafkaException as error:
-                self._fail(error.args[0])
-                break
-        self._client.poll(0)
+            values = [self._faults.spoil(order["orderId"], value) for order, value in zip(orders, values, strict=True)]
+        messages: list[dict[str, Any]] = [{"value": value} for value in values]
+        if self._key != "none":
+            for message, order in zip(messages, orders, strict=True):
+                message["key"] = order[self._key]
+        self.produced.sent += len(messages)
+        while messages := self._queue(messages):
+            self._wait(0.1)
+        self._take_reports(0)
+
+    def _queue(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Put records into the client's queue; give back those that find no room."""
+        try:
+            if self._client.produce_batch(self.topic, messages, on_delivery=self._delivered) == len(messages):
+                return []
+        except KafkaException as error:
+            self._fail(error.args[0].str(), len(messages))
+            return []
+        left = []
+        for message in messages:
+            refused = message.pop("_error", None)
+            if refused is not None and refused.code() == KafkaError._QUEUE_FULL:
+                left.append(message)  # the broker is slower than we are, which is no error
+            elif refused is not None:
+                self._fail(refused.str())
+        return left
+
+    def _wait(self, seconds: float) -> None:
+        """Take in delivery reports, unless there is no hope for them any more."""
+        self._take_reports(seconds)
+        self._look_for_brokers()
+        if self.produced.waiting and time.monotonic() > self._stop_by:
+            self._give_up()
+
+    def _look_for_brokers(self) -> None:
+        """Open a new client in place of one that has lost all its brokers; what it still held has failed."""
+        if self.produced.waiting and self._lookout.has_lost(self._client):
+            log.warning("the producer has lost all its brokers; a new one is opened")
+            self._give_up()
+            self._client = self._open()
+
+    def _give_up(self) -> None:
+        """Count what has no answer as failed."""
+        self._client.purge()
+        self._client.flush(1.0)
+        self._take_reports(0)
+        self.produced.error = "the broker did not answer"
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        offset = message.offset()
         if error is not None:
-            self._fail(error)
-            return
-        partition, offset = message.partition() or 0, message.offset() or 0
-        self.produced.acknowledged += 1
-        self.produced.where.setdefault(partition, Tally(offset)).finish([offset])
+            self._fail(error.str())
+        elif offset is None:
+            self._fail(NOWHERE)
+        elif self._places is not None:
+            self._places[message.partition() or 0].append(offset)
 
-    def _fail(self, error: KafkaError) -> None:
-        self.produced.failed += 1
-        self.produced.error = error.str()
+    def _take_reports(self, wait: float) -> None:
+        """Take in delivery reports for at most `wait` seconds."""
+        self._client.poll(wait)
+        produced = self.produced
+        before = produced.acknowledged
+        if self._places is None:
+            produced.acknowledged = produced.sent - produced.failed - len(self._client)
+        else:
+            for partition, offsets in self._places.items():
+                if offsets:
+                    produced.acknowledged += len(offsets)
+                    produced.where.setdefault(partition, Tally(offsets[0])).finish(offsets)
+                    offsets.clear()
+        if produced.acknowledged > before:
+            self._lookout.heard()
 
-    def _wait_until(self, due: float) -> bool:
-        """Wait, taking in delivery reports; whether it is time to send, and not to stop."""
-        while not self._stopping and (left := due - time.monotonic()) > 0:
-            self._client.poll(min(left, 0.1))
-        return not self._stopping
+    def _fail(self, error: str, many: int = 1) -> None:
+        self.produced.failed += many
+        self.produced.error = error
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop_by < math.inf
+
+    def _wait_until(self, due: float) -> float:
+        """Wait, taking in delivery reports; give the time at which an order was due, or infinity to stop."""
+        while not self._stopping:
+            if self.paused:
+                due = max(due, time.monotonic() + STEP)  # later than planned, so that nothing is caught up with
+            if (left := due - time.monotonic()) <= 0:
+                return due
+            self._take_reports(min(left, STEP))
+        return math.inf
 
     def stop(self) -> None:
         """Ask `run` to end; safe from a signal handler or another thread."""
-        self._stopping = True
+        self._stop_by = time.monotonic() + STOP_PATIENCE
 
-    def finish(self, patience: float = 35.0) -> None:
-        """Wait until every order has its report, at most `patience` seconds (the client gives up at 30)."""
-        deadline = time.monotonic() + patience
-        while self.produced.waiting and time.monotonic() < deadline:
-            self._client.poll(0.05)
-        if self.produced.waiting:
-            raise OrderkitError(f"{self.produced.waiting} orders have no delivery report. Is the broker still up?")
+    def finish(self) -> None:
+        """Wait until every order has its report: the client gives up in the end, and `stop` lets it do so soon."""
+        while self.produced.waiting:
+            self._wait(0.05)

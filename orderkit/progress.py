@@ -2,107 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from confluent_kafka import Message
 
-from orderkit.average import RunningAverage
+from orderkit.backlog import Backlog, Park
 from orderkit.order import Order
 from orderkit.retry import Failure
+from orderkit.saved import History, Saved, this_process
 
-METADATA_LIMIT = 4096  # bytes; Kafka's default `offset.metadata.max.bytes`
-
-
-@dataclass
-class History:
-    """The failed delivery attempts of one record.
-
-    Args:
-        attempts: how many there were.
-        since: when the first one failed, in seconds since 1970.
-        wait: how long was waited before the latest, in seconds.
-    """
-
-    attempts: int = 0
-    since: float = 0.0
-    wait: float = 0.0
-
-    def failed(self, now: float) -> None:
-        """Count one more failed attempt."""
-        self.attempts += 1
-        self.since = self.since or now
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a partition keeps in the metadata of its offset commit.
-
-    Args:
-        average: of the orders before the offset.
-        dead: dead letters before the offset.
-        skipped: orders skipped before the offset.
-        attempts: failed delivery attempts of the record at the offset.
-        since: when the first of those failed, in seconds since 1970.
-    """
-
-    average: RunningAverage = field(default_factory=RunningAverage)
-    dead: int = 0
-    skipped: int = 0
-    attempts: int = 0
-    since: float = 0.0
-
-    def to_text(self) -> str:
-        """Give the metadata: JSON, the sum as an exact decimal."""
-        state: dict[str, object] = {"count": self.average.count, "total": self.average.sum}
-        state |= {"dead": self.dead, "skipped": self.skipped}
-        if self.attempts:
-            state |= {"attempts": self.attempts, "since": self.since}
-        return json.dumps(state, separators=(",", ":"))
-
-    @classmethod
-    def from_text(cls, text: str | None) -> Saved | None:
-        """Read metadata; `None` when it was not written by this kit."""
-        try:
-            state = json.loads(text or "")
-            average = RunningAverage.from_sum(int(state["count"]), state["total"])
-            rest = int(state["dead"]), int(state["skipped"]), int(state.get("attempts", 0))
-            return cls(average, *rest, float(state.get("since", 0.0)))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            return None
+log = logging.getLogger("orderkit")
 
 
 @dataclass
 class Checkpoint:
-    """A place where a partition may be committed, once all dead letters before it are acknowledged."""
+    """A place where a partition may be committed, once all that was written before it is acknowledged."""
 
     offset: int = -1
     saved: Saved = field(default_factory=Saved)
     unacknowledged: int = 0
-
-
-@dataclass
-class Backlog:
-    """Records that were fetched and decoded, and are not finished; three lists of the same length."""
-
-    messages: list[Message] = field(default_factory=list)
-    orders: list[Order | Failure] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.messages)
-
-    def add(self, messages: Sequence[Message], orders: Sequence[Order | Failure]) -> None:
-        """Put freshly fetched records at the end."""
-        self.messages += messages
-        self.orders += orders
-        self.offsets += [message.offset() or 0 for message in messages]
-
-    def drop(self, count: int) -> None:
-        """Take the first `count` records away: they are done with."""
-        del self.messages[:count], self.orders[:count], self.offsets[:count]
 
 
 class Progress:
@@ -113,25 +34,47 @@ class Progress:
         partition: its number.
         offset: where the group's commit stands; -1 when there is none.
         saved: what that commit carried.
+        keep: hold on to records until they are committed.
+        suspects: after a death, so many records may have been its cause.
     """
 
-    def __init__(self, topic: str, partition: int, offset: int = -1, saved: Saved | None = None) -> None:
-        saved = saved or Saved()
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int = -1,
+        saved: Saved | None = None,
+        *,
+        keep: bool = False,
+        suspects: int = 0,
+    ) -> None:
         self.topic = topic
         self.partition = partition
-        self.average = RunningAverage(saved.average.count, saved.average.total)
+        self.origin: str | None = None  # where the records of a retry topic come from
+        self.began = self.committed = offset
+        self.saved = saved = saved or Saved()
+        self.next = offset + saved.high  # from here on nothing is done with
+        self.holes = {offset, *(offset + beyond for beyond, _ in saved.holes)} if saved.high else set[int]()
+        self._awaited = set(self.holes)  # those that were not fetched yet
+        self._new_from = self.next  # all before it was taken or is done with, but for holes that are awaited
+        self._came_to = offset  # where the client stands
+        self._went_back = False  # the client did, and that was told
+        self.average = replace(saved.average)
         self.dead = saved.dead
         self.skipped = saved.skipped
-        self.history = History(saved.attempts, saved.since)
-        self.backlog = Backlog()
+        died = saved.at_work not in (0, this_process())
+        self.failed = _restored(offset, saved, died)
+        self.deaths = saved.deaths + died
+        self._forgiven = offset + suspects  # when the partition has come so far, no earlier death counts
+        self.backlog = Backlog(keep)
+        self.park = Park()
+        self.retried: dict[int, int] = {}  # in a retry topic: the first offsets of records that are not committed
         self.due = 0.0  # when the head may be tried again, on the monotonic clock
         self.gone = False  # another member has it now
-        self.refused = 0  # dead letters that the dead-letter topic did not take
-        self.next = offset
-        self.committed = offset
+        self.refused = 0  # records that a topic did not take
         self._open = Checkpoint()
         self._closed: deque[Checkpoint] = deque()
-        self._marked = (offset, saved.attempts)
+        self._marked = self._here()
 
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]"
@@ -141,32 +84,122 @@ class Progress:
         """Topic and partition."""
         return self.topic, self.partition
 
+    @property
+    def floor(self) -> int:
+        """The first offset that is not done with; it may be committed."""
+        return min(self.holes, default=self.next)
+
+    @property
+    def reported(self) -> bool:
+        """Whether the commit says that somebody is at work, and how many died here before."""
+        return self.saved.at_work == this_process() and self.saved.deaths == self.deaths
+
+    def is_committed(self, offset: int) -> bool:
+        """Whether the latest commit says that the record at `offset` is done with."""
+        beyond = offset - self.committed
+        return beyond < 0 or (0 < beyond < self.saved.high and beyond not in dict(self.saved.holes))
+
     def take(self, messages: Sequence[Message], orders: Sequence[Order | Failure]) -> list[int]:
-        """Put fetched records into the backlog; give their offsets."""
-        self.backlog.add(messages, orders)
-        offsets = self.backlog.offsets[-len(messages) :]
-        if len(self.backlog) == len(offsets) and offsets[0] != self.next:
-            self.next = offsets[0] if self.next < 0 else self.next
-            self.fresh_history()  # a commit's attempts belong to the record at its offset, and to no other
-        return offsets
+        """Put fetched records into the backlog, less those taken or done with before; give their offsets."""
+        offsets: list[int] = list(map(Message.offset, messages))  # type: ignore[arg-type]
+        last = offsets[-1]
+        fresh = Backlog()
+        fresh.add(messages, orders, offsets)
+        if offsets[0] < self._new_from or last - offsets[0] < len(offsets) - 1:  # else they ascend, and all are new
+            last = max(offsets)
+            fresh = fresh.without(self._known(offsets))
+        if self._awaited:
+            passed = {hole for hole in self._awaited if hole <= last}
+            self.holes -= passed - set(offsets)  # deleted meanwhile
+            self._awaited -= passed
+        self._came_to, self._new_from = max(self._came_to, last + 1), max(self._new_from, last + 1)
+        if self.next < 0:
+            self.next = offsets[0]
+        self.backlog.add(fresh.messages, fresh.orders, fresh.offsets)
+        return fresh.offsets
 
-    def fresh_history(self) -> None:
-        """Forget the failed attempts: another record is the head now."""
-        self.history = History()
+    def _known(self, offsets: Sequence[int]) -> list[bool]:
+        """Mark records that were taken before, or done with before a restart; holes that are awaited were neither."""
+        if min(offsets) < self._came_to and not self._went_back:
+            self._went_back = True  # as after a reset of its offset
+            told = "%s: the client has gone back from %d to %d; what it brings again is left out"
+            log.warning(told, self, self._came_to, min(offsets))
+        marks, new_from = [], self._new_from
+        for offset in offsets:
+            marks.append(offset < new_from and offset not in self._awaited)
+            new_from = max(new_from, offset + 1)
+        return marks
 
-    def expect_letter(self) -> Checkpoint:
-        """Say that a dead letter is on its way; give the checkpoint that has to wait for it."""
+    def origins(self, batch: Backlog, start: int = 0, end: int | None = None) -> tuple[str, list[int]]:
+        """Give topic and offsets that records of a batch had first, before any retry topic."""
+        if self.origin is None:
+            return self.topic, batch.offsets[start:end]
+        return self.origin, [message.offset() or 0 for message in batch.messages[start:end]]
+
+    def went_past(self, offsets: Sequence[int]) -> None:
+        """Note that records, in order, are done with or parked."""
+        self.next = max(self.next, offsets[-1] + 1)
+        if self.holes or self.park:
+            self.holes.difference_update(offsets)
+            self.holes.update(set(offsets).intersection(self.park.offsets()))
+
+    def next_due(self) -> float:
+        """Give the monotonic time at which a waiting record may be tried again."""
+        return self.park.next_due() if self.park else self.due
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that is done is committed."""
+        done_with = self.floor, self.next, len(self.holes)
+        saved = self.saved
+        return done_with == (self.committed, self.committed + saved.high, len(saved.holes) + bool(saved.high))
+
+    def uncommitted(self) -> tuple[int, Callable[[int], bool]]:
+        """Give the first original offset whose fate is not committed, and a function that says which later ones are."""
+        if self.origin is None:
+            return max(self.committed, 0), self.is_committed
+        still_open = set(self.retried.values())
+        return min(still_open, default=0), lambda offset: offset not in still_open
+
+    def expect_ack(self) -> Checkpoint:
+        """Say that a record is on its way to another topic; give the checkpoint that has to wait for it."""
         self._open.unacknowledged += 1
         return self._open
 
+    def here(self, trying: int | None = None) -> Saved:
+        """Give what a commit made here and now would carry.
+
+        Args:
+            trying: the offset of a record whose next attempt is about to be made.
+        """
+        first, *rest = sorted(self.holes) or [self.next]
+        head = self.failed.get(first) or History()
+        holes = tuple((offset - first, self.attempts(offset)) for offset in rest)
+        return Saved(
+            replace(self.average), self.dead, self.skipped, head.attempts, head.since, at_work=this_process(),
+            deaths=self.deaths, trying=0 if trying is None else 1 + trying - first,
+            high=self.next - first, holes=holes,
+        )  # fmt: skip
+
+    def attempts(self, offset: int) -> int:
+        """Count the failed attempts of an unfinished record."""
+        return self.failed[offset].attempts if offset in self.failed else 0
+
+    def suspected(self, max_attempts: int) -> bool:
+        """Whether members died here so often that the record which did it has only one attempt left."""
+        return self.deaths >= max(1, max_attempts - 1)
+
+    def _here(self) -> tuple[int, int, int, int]:
+        return self.floor, self.next, len(self.holes), self.attempts(self.floor)
+
     def mark(self) -> None:
-        """End a batch: what is done so far may be committed, as soon as its dead letters are acknowledged."""
-        here = (self.next, self.history.attempts)
+        """End a batch: what is done so far may be committed, as soon as what was written is acknowledged."""
+        here = self._here()
         if self.next < 0 or here == self._marked:
             return
-        average = RunningAverage(self.average.count, self.average.total)
-        self._open.offset = self.next
-        self._open.saved = Saved(average, self.dead, self.skipped, self.history.attempts, self.history.since)
+        if self.next >= self._forgiven:
+            self.deaths = 0
+        self._open.offset, self._open.saved = self.floor, self.here()
         self._closed.append(self._open)
         self._open = Checkpoint()
         self._marked = here
@@ -178,7 +211,59 @@ class Progress:
             newest = self._closed.popleft()
         return newest
 
+    def latest(self) -> Checkpoint | None:
+        """Give the newest checkpoint, whatever is outstanding, and forget the older ones."""
+        newest = self._closed[-1] if self._closed else None
+        self._closed.clear()
+        return newest
+
+    def went_through(self, point: Checkpoint) -> None:
+        """Note that a commit has arrived."""
+        if point.offset >= self.committed:
+            self.committed, self.saved = point.offset, point.saved
+            self.backlog.settle(point.offset)
+            self.retried = {offset: first for offset, first in self.retried.items() if offset >= point.offset}
+
+    def found(self, offset: int, saved: Saved | None) -> None:
+        """Take in where the group's commit stands, when no answer was heard; a new owner may be further already."""
+        if offset > self.next:
+            offset, saved = self.next, None
+        self.went_through(Checkpoint(offset, saved or Saved()))
+
+    def undone(self) -> Progress:
+        """Give the partition as its last commit left it, with everything since at hand once more."""
+        self.gone = True
+        again = Progress(self.topic, self.partition, self.committed, replace(self.saved, at_work=0, trying=0))
+        again.origin, again.retried = self.origin, self.retried
+        again.saved, again.deaths, again._forgiven = self.saved, self.deaths, self._forgiven
+        whole = self.backlog.restore()
+        again.backlog = whole.without(list(map(self.is_committed, whole.offsets)))
+        # The client does not bring once more what is at hand.
+        again._came_to, again._new_from, again._went_back = self._came_to, self._new_from, self._went_back
+        again._awaited = {hole for hole in again._awaited if hole >= self._came_to}
+        if again.next < 0 and again.backlog:
+            again.next = again.backlog.offsets[0]
+        return again
+
+    @property
+    def outstanding(self) -> int:
+        """Records on their way to another topic, and not acknowledged there."""
+        return self._open.unacknowledged + sum(point.unacknowledged for point in self._closed)
+
     @property
     def unsettled(self) -> int:
         """Checkpoints that still wait for acknowledgements."""
         return len(self._closed)
+
+
+def _restored(offset: int, saved: Saved, died: bool) -> dict[int, History]:
+    """Give the failed attempts of records that are not done with, by offset."""
+    failed = {offset + beyond: History(attempts) for beyond, attempts in saved.holes if attempts}
+    if saved.attempts:
+        failed[offset] = History(saved.attempts, saved.since)
+    if saved.trying and died:
+        # Its attempt ended the member that made it, and if it is the first one noticed, those before, too.
+        deadly = failed.setdefault(offset + saved.trying - 1, History())
+        deadly.attempts = deadly.attempts or saved.deaths
+        deadly.killed = True
+    return failed

@@ -45,6 +45,10 @@ class Fatal(Failure):
     reason: Reason = "fatal"
 
 
+class Killed(Transient):
+    """The consumer ended in the middle of this attempt, without a word."""
+
+
 # A bug in the handler fails on every order; dead-lettering for it would drain the topic.
 BUGS = (
     TypeError,
@@ -77,12 +81,15 @@ def classify(error: BaseException) -> Reason:
 
 def root_cause(error: BaseException) -> BaseException:
     """Follow `raise ... from` and implicit chaining down to what went wrong first."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        before = error.__context__ if error.__cause__ is None and not error.__suppress_context__ else error.__cause__
-        error = error if before is None else before
+    seen = {id(error)}
+    while (before := _before(error)) is not None and id(before) not in seen:
+        seen.add(id(before))
+        error = before
     return error
+
+
+def _before(error: BaseException) -> BaseException | None:
+    return error.__context__ if error.__cause__ is None and not error.__suppress_context__ else error.__cause__
 
 
 @dataclass(frozen=True)

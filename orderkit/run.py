@@ -8,15 +8,17 @@ import uuid
 from itertools import islice
 from typing import Any
 
-from orderkit.audit import Report, account, dead_letter_origins, group_state
+from orderkit.audit import Report, account, dead_letter_origins
 from orderkit.avro import Codec
 from orderkit.brokers import Broker, EmbeddedBroker
-from orderkit.consumer import Handler, RetryingConsumer, accept
+from orderkit.consumers import open_consumer
 from orderkit.dead_letters import DLQ_CONFIG
+from orderkit.engines import ENGINES
 from orderkit.errors import OrderkitError
 from orderkit.faults import Faults
 from orderkit.kafka import Connection
 from orderkit.ledger import Ledger
+from orderkit.loop import Handler, accept
 from orderkit.order import Order, random_orders
 from orderkit.producer import OrderProducer, Produced
 from orderkit.retry import RetryPolicy
@@ -72,11 +74,11 @@ class Run:
         self._handler = handler
         connection = broker if isinstance(broker, Connection) else broker.connection
         self.connection = connection
-        self._create_topics(partitions)
+        self._create_topics(partitions, _retry_topics(engine, self.topic, self.group, policy))
         codec = Codec(wire)
         self.producer = OrderProducer(connection, self.topic, codec=codec, faults=self.faults)
         self.producer.every = 1 / rate if rate else 0.0
-        self.consumer = RetryingConsumer(
+        self.consumer = open_consumer(
             connection,
             self._handle,
             group=self.group,
@@ -94,10 +96,10 @@ class Run:
             for kind, work in (("producer", self._produce), ("consumer", self._consume))
         ]
 
-    def _create_topics(self, partitions: int) -> None:
+    def _create_topics(self, partitions: int, retry_topics: list[str]) -> None:
         """Create the run's topics; an embedded broker is asked first whether all orders will find room."""
         if isinstance(self._broker, EmbeddedBroker):
-            self._broker.create_topics({self.topic: partitions, self.dead_letters: partitions})
+            self._broker.create_topics(dict.fromkeys([self.topic, self.dead_letters, *retry_topics], partitions))
             self._broker.room_for(self.orders, ORDER_BYTES, self.topic)
             return
         self.connection.create_topics({self.topic: partitions})
@@ -128,7 +130,7 @@ class Run:
         everything = made.acknowledged + made.failed == self.orders and not made.waiting
         letters = self.consumer.letters
         settled = not letters.under_way and not letters.refused
-        return everything and settled and self.ledger.finished >= made.acknowledged
+        return everything and settled and self.ledger.finished >= made.acknowledged and self.consumer.settled
 
     @property
     def produced(self) -> Produced:
@@ -138,7 +140,7 @@ class Run:
     @property
     def trouble(self) -> str | None:
         """Why nothing moves, if something is in the way."""
-        return self.consumer.letters.trouble
+        return self.consumer.trouble
 
     def start(self) -> Run:
         """Start both threads and return at once.
@@ -193,10 +195,14 @@ class Run:
         kind = "kafka" if isinstance(self._broker, Connection) else self._broker.kind
         return account(
             self.ledger,
-            group_state(self.connection, self.group, self.topic),
+            self.consumer.state(),
             self.topic,
             produced=self.produced.where,
             letters=dead_letter_origins(self.connection, self.dead_letters, self.group),
             seed=self.seed,
             broker=kind,
         )
+
+
+def _retry_topics(engine: str, topic: str, group: str, policy: RetryPolicy | None) -> list[str]:
+    return ENGINES[engine].topics(topic, group, policy or RetryPolicy()) if engine in ENGINES else []

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orderkit.average import RunningAverage
-from orderkit.consumer import RetryingConsumer
+from orderkit.loop import Loop
 from orderkit.producer import OrderProducer, Produced
 from orderkit.run import Run
 
@@ -48,7 +48,7 @@ class View:
         total: how many orders there will be, if that is known.
     """
 
-    def __init__(self, consumer: RetryingConsumer, produced: Produced | None = None, total: int | None = None) -> None:
+    def __init__(self, consumer: Loop, produced: Produced | None = None, total: int | None = None) -> None:
         self._consumer = consumer
         self._produced = produced
         self._total = total
@@ -66,7 +66,7 @@ class View:
             )
             parts.append(bar)
         parts += [self._fates(), *self._average(), self._waiting()]
-        if trouble := self._consumer.letters.trouble:
+        if trouble := self._consumer.trouble:
             parts.append(Text(trouble, style="bold yellow"))
         return Panel(Group(*parts), title="orderkit", width=PLOT_WIDTH + 14)
 
@@ -103,10 +103,10 @@ class View:
     def _waiting(self) -> Text:
         now = time.monotonic()
         told = []
-        for part in list(self._consumer.member.held.values()):
-            if part.history.attempts and part.backlog:
-                left = max(0.0, part.due - now)
-                told.append(f"{part}@{part.backlog.offsets[0]} attempt {part.history.attempts + 1} in {left:.2f} s")
+        for part in list(self._consumer.member.parts.values()):
+            for offset, history in list(part.failed.items()):
+                left = max(0.0, part.next_due() - now)
+                told.append(f"{part}@{offset} attempt {history.attempts + 1} in {left:.2f} s")
         return Text("waiting: " + (", ".join(told) or "nothing"), style="dim", no_wrap=True, overflow="ellipsis")
 
 
@@ -128,7 +128,7 @@ def follow(run: Run, live: bool) -> None:
 
 
 @contextmanager
-def consuming(consumer: RetryingConsumer, total: int | None, quiet: bool) -> Iterator[None]:
+def consuming(consumer: Loop, total: int | None, quiet: bool) -> Iterator[None]:
     """Show a consumer at work while the block runs; in a pipe, or when `quiet`, nothing."""
     with _shown(None if quiet else View(consumer, total=total)):
         yield

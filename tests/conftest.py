@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
-from xdist.scheduler import LoadScheduling
+from xdist.scheduler import LoadGroupScheduling
+from xdist.workermanage import WorkerController
 
 from orderkit import patience
 from orderkit.brokers import ApacheBroker
 from orderkit.errors import OrderkitError
 
-LONG = "test_notebooks.py", "test_readme.py", "test_wheel.py"  # begun last, they would be waited for
+DEAR = "test_browser.py", "test_security.py", "test_wheel.py"  # what each of these sets up is made once, in one worker
+LONG = *DEAR, "test_notebooks.py", "test_readme.py"  # begun last, they would be waited for
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,17 +23,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--campaign", action="store_true", help="run what takes too long for landing, too")
 
 
-class Load(LoadScheduling):  # type: ignore[misc]  # xdist says nothing of its types
-    """xdist's own, but a test that ended its worker, frozen or killed, has no second try."""
+class Groups(LoadGroupScheduling):  # type: ignore[misc]  # xdist says nothing of its types
+    """xdist's own, for single tests and dear files, but the run goes on after a test that ended its worker."""
 
-    def mark_test_pending(self, item: str) -> None:
-        """Refuse what pytest-rerunfailures asks for after a crash, whatever `--only-rerun` says."""
-        raise NotImplementedError
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return file if file.endswith(DEAR) else nodeid
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Take back what a worker that is gone had still to do; not the test that ended it, it would end the next."""
+        units = self.assigned_work[node]
+        begun = next(((unit, name) for unit in units.values() for name, done in unit.items() if not done), None)
+        if begun:
+            unit, name = begun
+            unit[name] = True
+        self.assigned_work[node] = {scope: unit for scope, unit in units.items() if not all(unit.values())}
+        super().remove_node(node)
+        return begun and begun[1]
+
+    def schedule(self) -> None:
+        """Hand out work, and say when there is no more: a worker keeps the last test that it knows of for later."""
+        super().schedule()
+        for node in self.nodes:
+            self._reschedule(node)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Load:
-    """Replace xdist's scheduler."""
-    return Load(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups | None:
+    """Replace xdist's scheduler of groups."""
+    return Groups(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,12 +23,15 @@ from orderkit.average import RunningAverage
 from orderkit.avro import Codec
 from orderkit.backoff import Backoff
 from orderkit.brokers import Broker, EmbeddedBroker
-from orderkit.consumer import Handler, RetryingConsumer, accept
+from orderkit.consumer import RetryingConsumer
 from orderkit.dead_letters import DeadLetterRecord, Headers, read_dead_letters, read_topic
 from orderkit.faults import Faults
+from orderkit.ledger import Attempt, Ledger
+from orderkit.loop import Handler, accept
 from orderkit.order import Order, random_orders
-from orderkit.progress import Saved
 from orderkit.retry import Failure, Permanent, RetryPolicy, Transient
+from orderkit.saved import Saved
+from orderkit.tally import RETRY
 
 AT_ONCE = RetryPolicy(backoff=Backoff("fixed", base=0.0))
 SOON = RetryPolicy(backoff=Backoff("fixed", base=0.02))
@@ -53,6 +56,12 @@ def within(seconds: float) -> Iterator[None]:
         raise Late(f"it took {took:.1f} s, not {seconds * PATIENCE:g} at most")
 
 
+def crowd() -> float:
+    """Say how many processes want a core at the same time, at least one."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1.0, load / (os.cpu_count() or 1))
+
+
 @cache
 def shared() -> EmbeddedBroker:
     """Open the embedded broker that tests share; one that is broken on purpose is mended by the test that broke it."""
@@ -62,6 +71,12 @@ def shared() -> EmbeddedBroker:
 def shorten_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the embedded broker give a group to its next member sooner; see `EMBEDDED_SETTINGS`."""
     monkeypatch.setattr(group, "EMBEDDED_SETTINGS", {"session_timeout_ms": 1200, "heartbeat_interval_ms": 200})
+
+
+def shorten_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let refused letters be offered again after a fraction of a second."""
+    for module in ("dead_letters.writer", "delivery.mode", "delivery.at_least_once", "delivery.exactly_once"):
+        monkeypatch.setattr(f"orderkit.{module}.PROBE", (0.3, 1.0))
 
 
 @contextmanager
@@ -304,3 +319,11 @@ class Background:
         self.consumer.stop()
         self._thread.join(30 * PATIENCE)
         return time.monotonic() - start
+
+
+def note_failure(
+    ledger: Ledger, topic: str, partition: int, offset: int, fate: int, order: Order | Failure, **more: Any
+) -> None:
+    """Let a ledger note one failed attempt of one record."""
+    told = {"at": 1.0, "number": 1, "reason": "transient", "error": "E: x", **more}
+    ledger.note(told["at"], topic, partition, [offset], [order], [Attempt(0, fate=fate, **told)], int(fate != RETRY))

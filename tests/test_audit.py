@@ -6,13 +6,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from confluent_kafka import OFFSET_INVALID, KafkaError, TopicPartition
+from helpers import note_failure
 
-from orderkit.audit import GroupState, Origin, Report, account
+from orderkit.audit import GroupState, Origin, Report, _committed, account
 from orderkit.average import RunningAverage
-from orderkit.ledger import AVERAGED, DEAD, RETRY, SKIPPED, Ledger, Tally
+from orderkit.errors import OrderkitError
+from orderkit.ledger import Ledger
 from orderkit.order import Order, random_orders
+from orderkit.retry import Poison
+from orderkit.tally import AVERAGED, DEAD, RETRY, SKIPPED, Tally
 
 T = "orders"
 MANY = 60
@@ -49,11 +56,9 @@ class Witnesses:
         """Let the consumer finish a record."""
         self.ledger.took(T, partition, [offset])
         if fate == AVERAGED:
-            self.ledger.averaged(1.0, T, partition, [offset], [order])
-            return
-        self.ledger.failed(
-            1.0, T, partition, offset, fate=fate, order=order, attempt=1, reason="transient", error="E: x"
-        )
+            self.ledger.note(1.0, T, partition, [offset], [order])
+        else:
+            note_failure(self.ledger, T, partition, offset, fate, order)
 
     def commit(self, **changes: int) -> None:
         """Commit all that was produced, as the ledger has it, with these changes to the counts."""
@@ -77,9 +82,7 @@ def sound(leave_out: int | None = None) -> Witnesses:
             run.ledger.took(T, partition, [offset])
             continue
         if number % 6 == 0:
-            run.ledger.failed(
-                1.0, T, partition, offset, fate=RETRY, order=order, attempt=1, reason="transient", error="E: x"
-            )
+            note_failure(run.ledger, T, partition, offset, RETRY, order)
         run.finish(partition, offset, planned(number), order)
         if planned(number) == DEAD:
             run.letters.append((T, partition, offset))
@@ -212,13 +215,25 @@ def test_an_order_written_twice_is_a_double() -> None:
     assert (report.duplicated, report.lost) == (1, 0)
 
 
+def test_a_replayed_order_counts_once_and_a_second_replay_is_a_double() -> None:
+    """An order that died and came back from the dead-letter topic may be averaged once; twice is a double."""
+    run = sound()
+    _, _, order = first_of(DEAD)
+    run.finish(2, run.produce(2), AVERAGED, order)
+    run.commit()
+    assert run.report().conserved
+    run.finish(2, run.produce(2), AVERAGED, order)
+    run.commit()
+    assert caught(run).duplicated == 1
+
+
 def test_undecodable_records_share_no_id() -> None:
     """Records whose order is not known are no doubles of each other."""
     run = sound()
     for _ in range(3):
         offset = run.produce(0)
         run.ledger.took(T, 0, [offset])
-        run.ledger.failed(1.0, T, 0, offset, fate=DEAD, order=None, attempt=1, reason="poison", error="Poison: x")
+        note_failure(run.ledger, T, 0, offset, DEAD, Poison("x"), reason="poison")
         run.letters.append((T, 0, offset))
     run.commit()
     assert run.report().conserved
@@ -343,3 +358,32 @@ PLANTS: dict[str, Callable[[Report], Report]] = {
 def test_every_number_weighs_in_the_verdict(plant: Callable[[Report], Report]) -> None:
     """A report is conserved only if its numbers add up and nothing is lost or doubled."""
     assert not plant(sound().report()).conserved
+
+
+class Reader:
+    """Answers for commits: first with an error for one partition, then without.
+
+    Args:
+        error: its code.
+    """
+
+    def __init__(self, error: int) -> None:
+        self._errors = [KafkaError(error)]
+
+    def committed(self, wanted: list[TopicPartition], timeout: float) -> list[Any]:  # noqa: ARG002  as the client's
+        """Answer as a client does: an offset with an error is not raised."""
+        if not self._errors:
+            return wanted
+        error = self._errors.pop()
+        first, *rest = wanted
+        return [SimpleNamespace(partition=first.partition, offset=OFFSET_INVALID, error=error), *rest]
+
+
+def test_a_commit_that_cannot_be_read_is_not_taken_for_none() -> None:
+    """A partition with an error is asked for again while the broker settles, and is an error otherwise."""
+    wanted = [TopicPartition(T, 0, 7), TopicPartition(T, 1, 9)]
+    settling: Any = Reader(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+    assert _committed(settling, wanted) == wanted
+    denied: Any = Reader(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(OrderkitError, match="cannot be read"):
+        _committed(denied, wanted)

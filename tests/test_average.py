@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orderkit.average import BITS, RunningAverage
-from orderkit.progress import METADATA_LIMIT, Saved
+from orderkit.saved import METADATA_LIMIT, Saved
 
 STEADY = settings(derandomize=True, deadline=None)
 TINY = 2.0**-149  # the smallest float32 above 0

@@ -24,7 +24,7 @@ from orderkit.audit import group_state
 from orderkit.avro import Codec
 from orderkit.cli import main
 from orderkit.consumer import RetryingConsumer
-from orderkit.ledger import AVERAGED
+from orderkit.tally import AVERAGED
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -107,10 +107,12 @@ def test_demo_has_the_same_totals_on_real_kafka(apache: ApacheBroker) -> None:
 
 
 def test_demo_says_in_words_that_all_is_accounted_for() -> None:
-    """In a pipe, demo prints its one line of account and no progress."""
-    done = orderkit("demo", "--orders", "50", "--rate", "0")
+    """In a pipe, demo prints its one line of account and no progress; with its defaults it ends within 5 s."""
+    with within(5):
+        done = orderkit("demo")
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("500 produced")
     assert "every order is accounted for" in done.stdout
 
 
@@ -171,7 +173,7 @@ def test_topics_of_runs_are_deleted_and_no_others(apache: ApacheBroker) -> None:
     assert orderkit("demo", "--orders", "10", bootstrap=there).returncode == 0
     assert " topics deleted" in orderkit("topics", "delete-runs", bootstrap=there).stdout
     left = orderkit("topics", "list", bootstrap=there).stdout
-    assert "orders." not in left
+    assert not any(line.startswith("orders.") for line in left.splitlines()), left
 
 
 def test_doctor_finds_this_installation_healthy() -> None:
@@ -395,6 +397,7 @@ def test_ctrl_c_ends_a_consumer_whose_broker_is_silent(times: int, broker: Embed
     assert last.startswith(silent if times == 1 else "orderkit: interrupted;")
     leaving = (
         "orderkit: the commit is not answered",
+        "orderkit: the group's offsets cannot be read just now",
         "orderkit: the broker does not let the client go",
         "orderkit: interrupted while leaving the group",
     )
@@ -462,7 +465,7 @@ def test_every_command_has_help() -> None:
     """`--help` says in a sentence what each command does."""
     from orderkit.cli import cli
 
-    assert set(cli.commands) == {"demo", "produce", "consume", "average", "topics", "dlq", "broker", "doctor"}
+    assert set(cli.commands) >= {"demo", "produce", "consume", "average", "topics", "dlq", "broker", "doctor"}
     for command in cli.commands.values():
         assert command.help
         assert command.help.strip().endswith(".")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
+import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +21,7 @@ import javaproperties
 import pytest
 import yaml  # type: ignore[import-untyped]
 from confluent_kafka import ShareConsumer
+from helpers import PATIENCE, Late
 
 from orderkit.brokers import _jars
 from orderkit.cli import cli
@@ -27,6 +31,7 @@ from orderkit.kafka import Connection
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text("utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+DOCKERIGNORE = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
 
 
 def compose(**environment: str) -> dict[str, Any]:
@@ -42,14 +47,16 @@ OURS = {name: service for name, service in SERVICES.items() if "build" in servic
 
 
 def test_services() -> None:
-    """One Kafka and nothing else besides the kit: no ZooKeeper; JupyterLab comes only when asked for."""
-    assert set(SERVICES) == {"kafka", "topics", "producer", "consumer", "jupyter"}
-    assert {name for name, service in SERVICES.items() if "profiles" in service} == {"jupyter"}
+    """One Kafka and nothing else besides the kit: no ZooKeeper; JupyterLab and a browser's view only when asked for."""
+    assert set(SERVICES) == {"kafka", "topics", "producer", "consumer", "jupyter", "ui"}
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {"jupyter": ["jupyter"], "ui": ["ui"]}
 
 
 def test_image_has_an_exact_tag() -> None:
-    """The official image, at a release that will be the same one tomorrow, and the one `ApacheBroker` runs."""
-    assert [service["image"] for service in SERVICES.values() if "image" in service] == ["apache/kafka:4.4.0"]
+    """Images at a release that will be the same one tomorrow; Kafka is the official one that `ApacheBroker` runs."""
+    images = {name: service["image"] for name, service in SERVICES.items() if "image" in service}
+    assert images == {"kafka": "apache/kafka:4.4.0", "ui": "tchiotludo/akhq:0.26.0"}
     assert KAFKA["image"] == f"apache/kafka:{_jars.VERSION}"
 
 
@@ -59,9 +66,9 @@ def test_names_are_left_to_compose() -> None:
 
 
 def test_ports_are_open_to_this_machine_only() -> None:
-    """Neither Kafka nor JupyterLab can be reached from the network."""
+    """Neither Kafka nor JupyterLab nor the browser's view can be reached from the network."""
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert ports == ["127.0.0.1:9092:9092", "127.0.0.1:8888:8888"]
+    assert sorted(ports) == ["127.0.0.1:8080:8080", "127.0.0.1:8888:8888", "127.0.0.1:9092:9092"]
 
 
 def test_kafka_port_is_mapped_and_advertised() -> None:
@@ -69,6 +76,14 @@ def test_kafka_port_is_mapped_and_advertised() -> None:
     kafka = compose(ORDERKIT_PORT="19192")["services"]["kafka"]
     assert kafka["ports"] == ["127.0.0.1:19192:9092"]
     assert kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(",")[1] == "HOST://127.0.0.1:19192"
+
+
+def test_the_browsers_view_reads_the_same_kafka() -> None:
+    """AKHQ's configuration is YAML with one connection: the listener for containers; its port can be moved."""
+    ui = compose(ORDERKIT_UI_PORT="18080")["services"]["ui"]
+    assert ui["ports"] == ["127.0.0.1:18080:8080"]
+    connections = yaml.safe_load(ui["environment"]["AKHQ_CONFIGURATION"])["akhq"]["connections"]
+    assert connections == {"orderkit": {"properties": {"bootstrap.servers": "kafka:19092"}}}
 
 
 def test_jupyter_port_is_the_one_in_its_log() -> None:
@@ -95,7 +110,7 @@ def test_health_is_checked_and_waited_for() -> None:
     """What listens has a health check; the kit starts when Kafka is healthy and the topics are there."""
     assert {name for name, service in SERVICES.items() if "healthcheck" in service} == {"kafka", "jupyter"}
     assert SERVICES["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
-    for name in ("producer", "consumer", "jupyter"):
+    for name in ("producer", "consumer", "jupyter", "ui"):
         assert SERVICES[name]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
 
 
@@ -118,20 +133,19 @@ def test_built_images_share_no_tag() -> None:
     assert not [name for name, service in OURS.items() if "image" in service]
 
 
-def test_jupyter_has_the_lab_extra() -> None:
-    """JupyterLab is in the image of the service that runs it, and only there."""
+def test_jupyter_has_what_the_notebooks_need() -> None:
+    """JupyterLab, and a Java for the notebooks with a real broker, are in the image of that service, and only there."""
     extras = {name: service["build"] for name, service in OURS.items() if service["build"] != "."}
-    assert extras == {"jupyter": {"context": ".", "args": {"EXTRAS": "lab"}}}
+    assert extras == {"jupyter": {"context": ".", "args": {"EXTRAS": "lab,kafka"}}}
 
 
 COMMANDS = [service["command"] for name, service in OURS.items() if name != "jupyter"]
 COMMANDS += re.findall(r"^#.* exec \w+ (orderkit .+?)(?:  |$)", TEXT, re.MULTILINE)
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_exist(line: str) -> None:
-    """Every `orderkit` line in the file is a command of this version, with options that it has."""
-    program, *words = shlex.split(line)
+def parse_command(line: str) -> None:
+    """Read a line of shell as `orderkit` does, without running it: its command and its options must exist."""
+    program, *words = shlex.split(line, comments=True)
     assert program == "orderkit"
     command: click.Command = cli
     while isinstance(command, click.Group):
@@ -140,6 +154,12 @@ def test_commands_exist(line: str) -> None:
         command = found
         del words[0]
     command.make_context(command.name, words)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_exist(line: str) -> None:
+    """Every `orderkit` line in the file is a command of this version, with options that it has."""
+    parse_command(line)
 
 
 def test_dockerfile() -> None:
@@ -152,12 +172,35 @@ def test_dockerfile() -> None:
     assert [line for line in lines if line.startswith("USER ")][-1] == "USER orderkit"
 
 
+def let_through() -> set[str]:
+    """List what reaches the builder: the exceptions in .dockerignore."""
+    return {line[1:] for line in DOCKERIGNORE if line.startswith("!")}
+
+
 def test_dockerignore_lets_through_what_the_wheel_needs() -> None:
-    """The builder gets the package, its schema, and the files that pyproject.toml names; no tests, no history."""
-    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    assert "*" in lines
-    let_through = {line[1:] for line in lines if line.startswith("!")}
-    assert let_through == {"pyproject.toml", "README.md", "LICENSE", "orderkit", "schemas"}
+    """The builder gets pyproject.toml and what it names, and nothing else: no tests, no history, no half-done work."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    project, wheel = pyproject["project"], pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]
+    named = {project["readme"], *project["license-files"], *wheel["packages"], *wheel["force-include"]}
+    assert let_through() == {"pyproject.toml"} | {name.partition("/")[0] for name in named}
+    assert {"*", "**/__pycache__", "**/.ipynb_checkpoints"} <= set(DOCKERIGNORE)
+
+
+def test_the_wheel_can_be_built_from_what_is_let_through(tmp_path: Path) -> None:
+    """`pip install .` in the image finds all that it packs: the same files, alone in a folder, make a wheel."""
+    assert re.findall(r"^COPY (.+)", DOCKERFILE, re.MULTILINE) == ["pyproject.toml ./", ". ./"]
+    source = tmp_path / "src"
+    source.mkdir()
+    hidden = shutil.ignore_patterns(*(line.removeprefix("**/") for line in DOCKERIGNORE if line.startswith("**/")))
+    for name in let_through():
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=hidden)
+        else:
+            shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(source)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert len([*tmp_path.glob("*.whl")]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -252,11 +295,12 @@ def test_one_broker_is_enough(broker: Connection) -> None:
         consumer.commit(message=record, asynchronous=False)
     assert record.value() == b"order"
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * PATIENCE
     with closing(ShareConsumer({"bootstrap.servers": broker.bootstrap, "group.id": "share"})) as share:
         share.subscribe(["orders"])
         while not (shared := share.poll(timeout=1.0)):
-            assert time.monotonic() < deadline, "the share group never read"
+            if time.monotonic() > deadline:
+                raise Late("the share group never read")
             producer.begin_transaction()  # a share group reads only what comes after it has formed
             producer.produce("orders", b"shared")
             producer.commit_transaction(30)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 from helpers import (
     AT_ONCE,
     BROKERS,
@@ -36,9 +36,10 @@ from orderkit.consumer import RetryingConsumer
 from orderkit.errors import OrderkitError
 from orderkit.faults import Faults
 from orderkit.kafka import Connection
-from orderkit.ledger import RETRY
 from orderkit.order import Order
+from orderkit.progress import Progress
 from orderkit.retry import Fatal, Permanent, RetryPolicy, Transient
+from orderkit.tally import RETRY
 
 NODE = json.loads((Path(__file__).parent / "fixtures" / "kafkajs_orders.json").read_text("utf-8"))
 
@@ -105,7 +106,7 @@ def test_an_order_that_recovers_is_averaged_once() -> None:
 
 @pytest.mark.parametrize("kind", ["exponential", "equal-jitter"])
 def test_a_retry_never_comes_early(kind: str) -> None:
-    """Between two attempts lies at least the back-off that the ledger names."""
+    """Between two attempts lies at least the back-off that the ledger names, and in 12 of 16 cases hardly more."""
     handler = Calls(times=2)
     kit = Kit(4)
     kit.send_orders(take_orders(8))
@@ -120,8 +121,10 @@ def test_a_retry_never_comes_early(kind: str) -> None:
     }
     assert len(waits) == 16
     assert min(waits.values()) >= 0.05
-    for (name, attempt), wait in waits.items():
-        assert handler.at[name][attempt] - handler.at[name][attempt - 1] >= wait
+    at = handler.at
+    late = sorted(at[name][attempt] - at[name][attempt - 1] - wait for (name, attempt), wait in waits.items())
+    assert late[0] >= 0
+    assert late[11] < 0.1  # a busy machine may take its time over a few
 
 
 def test_order_inside_a_failing_partition_is_kept() -> None:
@@ -424,3 +427,21 @@ def test_orders_of_a_node_program_are_read_exactly() -> None:
     wanted: list[Order] = [one["order"] for one in NODE]
     assert sorted(got, key=lambda order: order["orderId"]) == sorted(wanted, key=lambda order: order["orderId"])
     assert state.average == average_of(wanted)
+
+
+def test_idle_time_counts_from_the_assignment() -> None:
+    """A member that had to wait long for its partitions still gives them the whole idle time to bring something."""
+    kit = Kit(1)
+    kit.send_orders(take_orders(5))
+    kit.consumer().run(orders=1)
+    consumer = kit.consumer()  # joins when the group has given the first one up, after a second or so
+    fetched: list[list[tuple[Progress, list[Message]]]] = []
+    fetch = consumer.member.fetch
+
+    def fetch_late(wait: float) -> list[tuple[Progress, list[Message]]]:
+        fetched.append(fetch(min(wait, 0.05)))
+        return fetched[-3] if len(fetched) > 2 else []
+
+    consumer.member.fetch = fetch_late  # type: ignore[method-assign]  # as from a slow broker
+    consumer.run(idle=0.15)
+    assert consumer.ledger.finished == 4

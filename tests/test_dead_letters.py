@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import pytest
+from confluent_kafka import Message
 from helpers import (
     AT_ONCE,
     SOON,
@@ -15,6 +17,7 @@ from helpers import (
     average_of,
     rarely,
     shared,
+    shorten_probes,
     shorten_sessions,
     soon,
     take_orders,
@@ -23,9 +26,10 @@ from helpers import (
 
 from orderkit.backoff import Backoff
 from orderkit.brokers import EmbeddedBroker
-from orderkit.dead_letters import MESSAGE_LIMIT, PREFIX, DeadLetterRecord, Headers
+from orderkit.dead_letters import MESSAGE_LIMIT, PREFIX, DeadLetterRecord, DeadLetterWriter, Headers
 from orderkit.order import Order
 from orderkit.retry import Permanent, RetryPolicy, Transient
+from orderkit.stranded import Lookout
 
 STORY = {
     "topic", "partition", "offset", "timestamp", "group", "attempts", "reason", "exception", "message",
@@ -50,8 +54,7 @@ ODD: list[Record] = [
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let restarts, and new tries of refused letters, come after a fraction of a second."""
     shorten_sessions(monkeypatch)
-    for module in ("dead_letters.writer", "delivery"):
-        monkeypatch.setattr(f"orderkit.{module}.PROBE", (0.3, 1.0))
+    shorten_probes(monkeypatch)
 
 
 @pytest.fixture
@@ -101,6 +104,17 @@ def test_key_value_and_headers_stay_byte_for_byte() -> None:
     assert [(letter.value, letter.key) for letter in letters] == [(record.value, record.key) for record in ODD]
     for letter, record in zip(letters, ODD, strict=True):
         assert letter.headers == record.headers
+
+
+def test_a_dead_letter_names_the_error_of_its_last_attempt() -> None:
+    """An earlier attempt's error is not the cause of a later one's, though no back-off lies between them."""
+    errors = [ConnectionError("first"), TimeoutError("second"), OSError("third")]
+
+    def handler(_order: Order, attempt: int) -> None:
+        raise errors[attempt - 1]
+
+    story = only_letter(Kit(1), handler).story
+    assert (story["attempts"], story["exception"], story["message"]) == ("3", "OSError", "third")
 
 
 def test_the_story_says_where_from_and_why() -> None:
@@ -168,6 +182,45 @@ def test_an_older_story_is_kept_beside_the_new_one() -> None:
     (letter,) = kit.letters()
     assert letter.origin == (kit.topic, 0, 0)
     assert letter.story["reason"] == "poison"
+
+
+class Forgetful:
+    """A producer whose first record is reported as acknowledged, without an offset, and is written nowhere."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self.forgotten: Callable[[None, Message], None] | None = None
+        self.produced = 0
+
+    def produce(self, *arguments: Any, on_delivery: Any, **more: Any) -> None:
+        self.produced += 1
+        if self.produced == 1:
+            self.forgotten = on_delivery
+        else:
+            self._producer.produce(*arguments, on_delivery=on_delivery, **more)
+
+    def poll(self, wait: float) -> None:
+        self._producer.poll(wait)
+        if self.forgotten:
+            report, self.forgotten = self.forgotten, None
+            report(None, Message())
+
+
+def test_an_acknowledgement_without_an_offset_is_none() -> None:
+    """What a client reports as written somewhere it cannot name is offered again, and the offset waits for it."""
+    kit, orders = Kit(1), take_orders(5)
+
+    def handler(order: Order, _attempt: int) -> None:
+        if order["orderId"] == "2":
+            raise Permanent("never")
+
+    kit.send_orders(orders)
+    consumer = kit.consumer(handler)
+    consumer.letters.producer = forgetful = cast(Any, Forgetful(consumer.letters.producer))
+    with Background(consumer):
+        wait_for(kit.settled)
+    assert forgetful.produced == 2
+    assert len(kit.letters()) == 1
 
 
 def test_a_refused_dead_letter_holds_its_partition_only(broken: EmbeddedBroker) -> None:
@@ -249,6 +302,19 @@ def test_failed_writes_are_repeated(broken: EmbeddedBroker, error: str) -> None:
     consumer.run(until=soon(kit.settled))
     assert len(kit.letters()) == len({letter.origin for letter in kit.letters()}) == 20
     assert kit.state().average == average_of(thirds_left_out(orders))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_producer_that_was_given_is_replaced_by_its_giver(given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer opens a new producer for its own only: another's may hold a transaction, which a new one is not in."""
+    connection = shared().connection
+    producer = connection.producer() if given else None
+    writer = DeadLetterWriter(connection, "letters", "group", producer)
+    first = writer.producer
+    writer.under_way = 1  # or nobody would miss the broker
+    monkeypatch.setattr(Lookout, "has_lost", lambda _lookout, client: client is first)
+    writer.serve()
+    assert (writer.producer is first) == given
 
 
 def test_nothing_is_committed_before_its_dead_letters_are_acknowledged(broken: EmbeddedBroker) -> None:

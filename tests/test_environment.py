@@ -1,4 +1,4 @@
-"""environment.yml says what pyproject.toml says."""
+"""environment.yml says what pyproject.toml says, and Binder installs what the notebooks need."""
 
 from __future__ import annotations
 
@@ -55,6 +55,14 @@ def test_python_is_the_one_the_project_asks_for() -> None:
 def test_the_kit_itself_is_installed() -> None:
     """`import orderkit` works from any folder, so the environment installs the project in place."""
     assert "-e ." in pip()
+
+
+def test_binder_installs_what_the_notebooks_need() -> None:
+    """Binder installs the kit in place with `lab`, and with `kafka`, as numbers 10 and 11 start a real broker."""
+    binder: dict[str, Any] = yaml.safe_load((ROOT / ".binder" / "environment.yml").read_text("utf-8"))
+    (section,) = [entry for entry in binder["dependencies"] if isinstance(entry, dict)]
+    assert section["pip"] == ["-e ..[lab,kafka]"]
+    assert binder["channels"] == ENVIRONMENT["channels"]
 
 
 def test_only_conda_forge() -> None:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +18,11 @@ from helpers import fate, shared, soon
 from orderkit.chart import POINTS, RunChart
 from orderkit.errors import OrderkitError
 from orderkit.faults import Faults
-from orderkit.ledger import RETRY, Ledger
+from orderkit.ledger import Attempt, Ledger
 from orderkit.order import Order
+from orderkit.producer import Produced
 from orderkit.run import Run
+from orderkit.tally import RETRY
 
 pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "orderkit[lab]"')
 
@@ -41,9 +44,8 @@ def big_ledger(orders: int) -> Ledger:
     ledger, many = Ledger(), 1000
     batch: list[Order] = [{"orderId": str(i), "product": "Lamp", "price": float(i % 97)} for i in range(many)]
     for start in range(0, orders, many):
-        ledger.averaged(0.0, "orders", 0, range(start, start + many), batch)
-        for offset in range(start, start + many, 10):
-            ledger.failed(0.0, "orders", 0, offset, fate=RETRY, order=None, attempt=1, reason="transient", error="")
+        failed = [Attempt(i, 0.0, 1, RETRY, 0.0, "transient", "") for i in range(0, many, 10)]
+        ledger.note(0.0, "orders", 0, range(start, start + many), batch, failed)
     return ledger
 
 
@@ -162,27 +164,29 @@ def test_thinning_drops_points_but_counts_everything() -> None:
 
 def test_few_events_are_drawn_one_by_one() -> None:
     """A short run's curve is the running average of its frame, and each failure has its mark."""
-    ledger = big_ledger(2000)
+    ledger = big_ledger(1000)
     top, low = RunChart().update(ledger).axes
     frame = ledger.frame()
     assert [x for x, _ in points(top.lines[0])] == list(frame["seq"])
-    assert [y for _, y in points(top.lines[0])] == pytest.approx(list(frame["running_average"]))
+    assert [y for _, y in points(top.lines[0])] == pytest.approx(list(frame["running_average"]), nan_ok=True)
     assert [x for x, _ in points(low.lines[0])] == list(frame.loc[frame["fate"] == "retry", "seq"])
 
 
+def frames(orders: int) -> Iterator[float]:
+    """Draw so many orders again and again; give the seconds of this thread, not of what else the machine does."""
+    chart, run = lab.LiveChart(), SimpleNamespace(ledger=big_ledger(orders), produced=Produced(orders + 1))
+    assert len(run.ledger) > orders * 1.09
+    while True:
+        start = time.thread_time()
+        chart.draw(run).png()  # type: ignore[arg-type]  # a chart reads nothing else
+        yield time.thread_time() - start
+
+
 def test_a_frame_of_a_million_events_stays_cheap() -> None:
-    """A frame costs about the same at 10,000 and at 1,000,000 events: the quickest of each are compared."""
-    costs = []
-    for orders in (9_000, 910_000):
-        chart, run = lab.LiveChart(), SimpleNamespace(ledger=big_ledger(orders))
-        assert len(run.ledger) > orders * 1.09
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            chart.draw(run).png()  # type: ignore[arg-type]  # a chart reads nothing but the ledger
-            times.append(time.perf_counter() - start)
-        costs.append(min(times))
-    assert costs[1] < 4 * costs[0]
+    """Of 1,000,000 events a frame takes less than 120 ms where little disturbs it, and not much less of 10,000."""
+    few, many = frames(9_000), frames(910_000)
+    assert any(seconds < 0.12 for seconds in islice(many, 40))
+    assert min(islice(many, 5)) < 4 * min(islice(few, 5))
 
 
 def test_deaths_lie_in_the_band_of_theory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from random import Random
 from typing import Any
 
@@ -19,6 +20,18 @@ from orderkit import lab
 def slow_run(**settings: Any) -> Run:
     """Make a run that would take minutes."""
     return lab.experiment(shared(), **{"orders": 20_000, "rate": 200, "failure_rate": 0, **settings})
+
+
+def stands_still(run: Run) -> int:
+    """Wait for half a second in which no order is sent, though 100 would be due, and give their number."""
+
+    def still() -> bool:
+        before = run.produced.sent
+        time.sleep(0.5)
+        return run.produced.sent == before
+
+    wait_for(still)
+    return run.produced.sent
 
 
 # The sliders
@@ -54,6 +67,40 @@ def test_sliders_of_producer_and_back_off() -> None:
     policy = run.consumer.policy
     assert (run.faults.poison_rate, run.producer.every) == (0.5, 0.0)
     assert (policy.backoff.kind, policy.backoff.base, policy.max_attempts) == ("full-jitter", 0.25, 3)
+
+
+def test_pause_holds_the_orders_back_until_it_is_taken_back() -> None:
+    """While Pause is on nothing more is produced, and what was is finished; afterwards orders flow again."""
+    run = slow_run()
+    knobs = lab.controls(run)
+    run.start()
+    wait_for(lambda: run.produced.sent > 20)
+    knobs.pause.value = True
+    assert run.producer.paused
+    wait_for(lambda: run.ledger.finished == run.produced.sent)
+    still = stands_still(run)
+    knobs.pause.value = False
+    wait_for(lambda: run.ledger.finished > still + 20)
+    knobs.stop.click()
+    assert run.wait(30).report().conserved
+
+
+def test_stop_ends_a_run_that_is_paused() -> None:
+    """Stop needs no going on first: both threads end, no further order is sent, and none is lost."""
+    run = slow_run()
+    knobs = lab.controls(run)
+    knobs.pause.value = True
+    run.start()
+    assert stands_still(run) == 0
+    knobs.pause.value = False
+    wait_for(lambda: run.produced.sent > 20)
+    knobs.pause.value = True
+    still = stands_still(run)
+    knobs.stop.click()
+    run.wait(30)
+    assert not run.alive
+    assert run.report().conserved
+    assert run.report().produced == still
 
 
 def test_sliders_start_where_the_run_is_and_wait_for_the_hand() -> None:

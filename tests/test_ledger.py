@@ -12,22 +12,14 @@ from itertools import islice
 
 import pandas as pd
 import pytest
+from helpers import note_failure
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orderkit.ledger import (
-    AVERAGED,
-    DEAD,
-    FATES,
-    FINISHED,
-    NOT_SEEN,
-    RETRY,
-    SKIPPED,
-    TAKEN,
-    Ledger,
-    Tally,
-)
+from orderkit.ledger import Attempt, Ledger
 from orderkit.order import Order, random_orders
+from orderkit.retry import Poison
+from orderkit.tally import AVERAGED, DEAD, FATES, FINISHED, NOT_SEEN, RETRY, SKIPPED, TAKEN, Tally
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=200)
 T = "orders"
@@ -41,14 +33,12 @@ def orders(many: int, seed: int = 1) -> list[Order]:
 def average(ledger: Ledger, offsets: list[int], partition: int = 0, at: float = 1.0) -> None:
     """Note that these records were taken and averaged, as one run."""
     ledger.took(T, partition, offsets)
-    ledger.averaged(at, T, partition, offsets, orders(len(offsets)))
+    ledger.note(at, T, partition, offsets, orders(len(offsets)))
 
 
 def fail(ledger: Ledger, offset: int, fate: int, *, attempt: int = 1, at: float = 1.0, wait: float = 0.0) -> None:
     """Note a failed attempt."""
-    ledger.failed(
-        at, T, 0, offset, fate=fate, order=orders(1)[0], attempt=attempt, reason="transient", error="E: x", wait=wait
-    )
+    note_failure(ledger, T, 0, offset, fate, orders(1)[0], number=attempt, at=at, wait=wait)
 
 
 # --- tallies
@@ -263,13 +253,9 @@ def some_events() -> Ledger:
     for offset, order in enumerate(orders(400, seed=9)):
         fate = chance.choice([AVERAGED, AVERAGED, AVERAGED, RETRY, DEAD, SKIPPED])
         ledger.took(T, offset % 3, [offset])
-        if fate == AVERAGED:
-            ledger.averaged(float(offset), T, offset % 3, [offset], [order], attempt=1 + offset % 2)
-        else:
-            known = order if chance.random() < 0.5 else None
-            ledger.failed(
-                float(offset), T, offset % 3, offset, fate=fate, order=known, attempt=2, reason="r", error="e", wait=0.5
-            )
+        told = [Attempt(0, float(offset), 2, fate, 0.5, "r", "e")] if fate != AVERAGED or offset % 2 else []
+        known = order if fate == AVERAGED or chance.random() < 0.5 else Poison("no order")
+        ledger.note(float(offset), T, offset % 3, [offset], [known], told, int(fate != RETRY))
     return ledger
 
 
@@ -308,7 +294,7 @@ def test_the_running_average_is_that_of_the_orders_averaged_so_far() -> None:
     ledger = Ledger()
     fail(ledger, 0, DEAD)
     for offset, order in enumerate(orders(200), start=1):
-        ledger.averaged(1.0, T, 0, [offset], [order])
+        ledger.note(1.0, T, 0, [offset], [order])
         if offset % 5 == 0:
             fail(ledger, offset, RETRY)
     shown = ledger.frame()["running_average"].tolist()
@@ -335,7 +321,7 @@ def test_the_running_average_covers_what_was_dropped() -> None:
     whole, short = Ledger(), Ledger(keep=5)
     for ledger in (whole, short):
         for offset, order in enumerate(orders(40)):
-            ledger.averaged(1.0, T, 0, [offset], [order])
+            ledger.note(1.0, T, 0, [offset], [order])
     wanted = whole.frame()["running_average"].tolist()
     shown = short.frame()["running_average"].tolist()
     assert shown == pytest.approx(wanted[-len(shown) :])
@@ -351,7 +337,7 @@ def test_a_frame_can_be_taken_while_the_worker_writes(keep: int | None) -> None:
         for offset, order in enumerate(source):
             if done.is_set():
                 return
-            ledger.averaged(float(offset), T, 0, [offset], [{**order, "orderId": str(offset)}])
+            ledger.note(float(offset), T, 0, [offset], [{**order, "orderId": str(offset)}])
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

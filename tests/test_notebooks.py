@@ -9,11 +9,13 @@ import re
 import subprocess
 import sys
 from base64 import b64decode
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import crowd, within
 
 pytest.importorskip("matplotlib", reason='notebooks need the extra: pip install "orderkit[lab]"')
 
@@ -21,6 +23,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SANITIZE = Path(__file__).parent / "sanitize.cfg"
 LINES, COLUMNS = 8, 72  # of a code cell, at the most
+UNATTENDED = 60.0  # seconds in which a notebook has to be through, on cores of its own
 
 # Per notebook: parameters other than its own, and a line that the saved notebook does not have and this run must.
 SETS: dict[str, list[tuple[dict[str, Any], str]]] = {
@@ -28,10 +31,98 @@ SETS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"failure_rate": 1, "poison_rate": 0, "max_attempts": 2, "orders": 120, "rate": 0}, "it was 120."),
         ({"failure_rate": 0, "poison_rate": 0.5, "orders": 90, "rate": 300, "seed": 5}, "poison 44"),
     ],
+    "01_an_order_in_bytes": [
+        ({"order_id": "x" * 64, "product": "Ä", "price": 1.5}, "You guessed 0; it is 73: 80 01 78"),
+        ({"orders": 300, "seed": 3}, "300 orders: 163 dead, 162.9 expected"),
+    ],
+    "02_the_average_that_follows": [
+        ({"orders": 300, "rate": 0, "partitions": 2}, "300 orders: average "),
+        ({"orders": 500, "rate": 0, "seed": 5, "failure_rate": 0}, "500 orders: average "),
+    ],
+    "03_did_it_arrive": [
+        ({"orders": 120, "seconds_down": 0.3}, "120 sent, 120 acknowledged, 0 failed"),
+        ({"orders": 450, "pace": 300, "seconds_down": 0.6}, "450 sent, 450 acknowledged, 0 failed"),
+    ],
+    "04_commit_before_or_after": [
+        ({"orders": 45, "crash_at": 18, "batch": 15}, "commit before: 12 lost, 0 twice, commit after: 0 lost, 3 twice"),
+        ({"orders": 30, "crash_at": 7, "batch": 1, "seed": 3}, "average by id   112.65"),
+    ],
+    "05_try_again": [
+        ({"orders": 500, "failure_rate": 0.8, "max_attempts": 5}, "500 orders: 170 dead, 163.8 expected"),
+        ({"orders": 300, "failure_rate": 0, "seed": 3}, "300 attempts, 300 expected"),
+    ],
+    "06_how_long_to_wait": [
+        ({"orders": 100, "clients": 50, "seed": 3}, "Peak: fixed 50, exponential 50, full-jitter 13"),
+        ({"orders": 120, "backoff": "equal-jitter", "backoff_base": 0.02}, "base 0.02 s, cap 2 s"),
+    ],
+    "07_transient_or_poison": [
+        ({"orders": 200, "poison_rate": 0.5, "permanent_rate": 0}, "poison 101, permanent 0, transient 4"),
+        ({"orders": 150, "max_attempts": 5, "seed": 3}, "four kinds: 0 retries, one kind: 32 retries"),
+    ],
+    "08_dead_letters_and_the_way_back": [
+        ({"orders": 200, "seed": 3}, "Dead after each round: 70, 27, 7"),
+        ({"failure_rate": 0.2, "poison_rate": 0.1, "seed": 7}, "34 mended"),
+    ],
+    "09_retry_topics_and_order": [
+        (
+            {"orders": 80, "pace": 200, "failure_rate": 0.1, "backoff_base": 0.05},
+            "The line is busy for 200% of the time.",
+        ),
+        ({"orders": 60, "failure_rate": 0.1, "max_attempts": 2, "backoff_base": 0.1}, "65 records, 65 expected"),
+    ],
+    "10_exactly_once": [
+        ({"orders": 100, "permanent_rate": 0.5, "crash_at": 5}, "53 have to die; 53 did"),
+        ({"orders": 200, "seed": 3}, "38 have to die; 38 did"),
+    ],
+    "11_share_groups_and_the_brokers_own_dlq": [
+        ({"orders": 100, "failure_rate": 0.3, "seed": 3}, "last delivery was number: {1: 64, 2: 26, 3: 10}"),
+        ({"orders": 120, "max_attempts": 2}, "last delivery was number: {1: 54, 2: 66}"),
+    ],
+    "12_where_the_time_goes": [
+        ({"orders": 15000, "batch": 300}, "15000 calls, or 50"),
+        ({"orders": 12000, "batch": 1, "seed": 3}, "12000 calls, or 12000"),
+    ],
+    "13_game_day": [
+        ({"seed": 26}, "poison 28"),
+        ({"seed": 5, "orders": 200}, "attempts: [200, 17, 17]"),
+    ],
 }
 WRONG: dict[str, list[tuple[str, str]]] = {
     "00_start_here": [("failure_rate", "1.5"), ("orders", "many")],
+    "01_an_order_in_bytes": [("price", "-3"), ("order_id", "7")],
+    "02_the_average_that_follows": [("partitions", "0"), ("rate", "fast")],
+    "03_did_it_arrive": [("pace", "0"), ("seconds_down", "60")],
+    "04_commit_before_or_after": [("batch", "0"), ("crash_at", "99")],
+    "05_try_again": [("max_attempts", "0"), ("failure_rate", "often")],
+    "06_how_long_to_wait": [("backoff", "soon"), ("clients", "-5")],
+    "07_transient_or_poison": [("permanent_rate", "2"), ("seed", "-1")],
+    "08_dead_letters_and_the_way_back": [("poison_rate", "1.5"), ("max_attempts", "none")],
+    "09_retry_topics_and_order": [("pace", "0"), ("backoff_base", "-1")],
+    "10_exactly_once": [("permanent_rate", "2"), ("crash_at", "0")],
+    "11_share_groups_and_the_brokers_own_dlq": [("failure_rate", "-1"), ("max_attempts", "none")],
+    "12_where_the_time_goes": [("batch", "0"), ("orders", "all")],
+    "13_game_day": [("orders", "0"), ("seed", "-1")],
 }
+
+
+REAL = {"10_exactly_once", "11_share_groups_and_the_brokers_own_dlq"}  # start a real broker
+
+
+def real(name: str) -> list[pytest.MarkDecorator]:
+    """Mark what runs a notebook that needs the real broker."""
+    return [pytest.mark.kafka, pytest.mark.xdist_group("apache")] if name in REAL else []
+
+
+def campaign(name: str) -> list[pytest.MarkDecorator]:
+    """Mark what runs a notebook with other parameters: landing is content with two of them."""
+    return [] if name in ("00_start_here", "05_try_again") else [pytest.mark.campaign]
+
+
+@pytest.fixture(autouse=True)
+def _real_broker(request: pytest.FixtureRequest) -> None:
+    """Where there is no real broker, skip what needs one, or fail if one is required."""
+    if request.node.get_closest_marker("kafka"):
+        request.getfixturevalue("apache")
 
 
 def cells(path: Path, kind: str = "code") -> list[dict[str, Any]]:
@@ -61,9 +152,10 @@ def images(path: Path) -> list[bytes]:
     return [b64decode("".join(image)) for image in found]
 
 
-def launch(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """Start a Python module as a reader would."""
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+def launch(*arguments: str, cwd: Path, watched: bool = False) -> subprocess.Popen[str]:
+    """Start a Python module as a reader would; to watch its coverage takes twice the time."""
+    ours = ("PYTEST_",) if watched else ("PYTEST_", "COV")
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=cwd,
@@ -84,10 +176,17 @@ def ended(process: subprocess.Popen[str], seconds: float = 150) -> tuple[int, st
     return process.returncode, said
 
 
-def papermill(path: Path, out: Path, parameters: dict[str, Any]) -> tuple[int, str]:
-    """Run a notebook with parameters, from a folder that is not its own."""
-    given = [text for name, value in parameters.items() for text in ("-p", name, str(value))]
-    return ended(launch("papermill", str(path), str(out), "--no-progress-bar", *given, cwd=out.parent))
+def papermill(
+    path: Path, folder: Path, some: Sequence[dict[str, Any]], *, watched: bool
+) -> list[tuple[Path, int, str]]:
+    """Run a notebook with each set of parameters, all at the same time, from a folder that is not its own."""
+    running = []
+    for number, parameters in enumerate(some):
+        out = folder / f"out{number}.ipynb"
+        given = [text for name, value in parameters.items() for text in ("-p", name, str(value))]
+        command = ("papermill", str(path), str(out), "--no-progress-bar", *given)
+        running.append((out, launch(*command, cwd=folder, watched=watched)))
+    return [(out, *ended(process)) for out, process in running]
 
 
 def test_every_notebook_is_tested() -> None:
@@ -97,43 +196,48 @@ def test_every_notebook_is_tested() -> None:
 
 
 @pytest.mark.parametrize("where", ["elsewhere", pytest.param("project", marks=pytest.mark.campaign)])
-def test_saved_outputs_are_what_comes_out_anywhere(where: str, tmp_path: Path) -> None:
-    """Strict comparison of every saved output, whatever the working directory; only run ids may differ."""
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=real(path.stem)) for path in NOTEBOOKS])
+def test_saved_outputs_are_what_comes_out_anywhere(path: Path, where: str, tmp_path: Path) -> None:
+    """Strict comparison of every saved output, whatever the working directory; only run ids may differ.
+
+    Each is through in a minute; on a crowded machine a minute is longer.
+    """
     strict = ("pytest", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=60", "-p", "no:cacheprovider", "-q")
     folder = FOLDER.parent if where == "project" else tmp_path
-    status, said = ended(launch(*strict, f"--nbval-sanitize-with={SANITIZE}", *map(str, NOTEBOOKS), cwd=folder))
+    with within(UNATTENDED * crowd()):
+        status, said = ended(launch(*strict, f"--nbval-sanitize-with={SANITIZE}", str(path), cwd=folder))
     assert status == 0, said
     assert "passed" in said
 
 
-def first_of_each(sets: dict[str, list[Any]]) -> list[Any]:
-    """List all sets of all notebooks; landing is content with the first one of each."""
-    return [
-        pytest.param(name, *case, marks=[pytest.mark.campaign] if number else [])
-        for name, some in sets.items()
-        for number, case in enumerate(some)
-    ]
-
-
-@pytest.mark.parametrize(("name", "parameters", "line"), first_of_each(SETS))
-def test_parameters_change_the_run(name: str, parameters: dict[str, Any], line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[*real(name), *campaign(name)]) for name in SETS])
+def test_parameters_change_the_run(name: str, tmp_path: Path) -> None:
     """Values given to papermill reach the run: the result has a line that they alone bring."""
-    path, out = FOLDER / f"{name}.ipynb", tmp_path / "out.ipynb"
-    status, said = papermill(path, out, parameters)
-    assert status == 0, said
-    assert line in printed(out)
-    assert line not in printed(path)
-    assert f"{parameters['orders']} produced" in printed(out)
-    assert all(map(has_colour, images(out)))
-    assert len(images(out)) == len(images(path))
+    path = FOLDER / f"{name}.ipynb"
+    results = papermill(path, tmp_path, [parameters for parameters, _ in SETS[name]], watched=True)
+    for (out, status, said), (_, line) in zip(results, SETS[name], strict=True):
+        assert status == 0, said
+        assert line in printed(out)
+        assert line not in printed(path)
+        assert all(map(has_colour, images(out)))
+        assert len(images(out)) == len(images(path))
 
 
-@pytest.mark.parametrize(("name", "wrong", "value"), first_of_each(WRONG))
-def test_a_wrong_parameter_stops_with_its_name(name: str, wrong: str, value: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [pytest.param(name, marks=campaign(name)) for name in WRONG])
+def test_a_wrong_parameter_stops_with_its_name(name: str, tmp_path: Path) -> None:
     """The last line says which parameter it is, and the run ends there."""
-    status, said = papermill(FOLDER / f"{name}.ipynb", tmp_path / "out.ipynb", {wrong: value})
-    assert status != 0
-    assert re.match(rf"UsageError: {wrong} is '?{value}'?; it must be ", said.strip().splitlines()[-1])
+    some = [{wrong: value} for wrong, value in WRONG[name]]
+    results = papermill(FOLDER / f"{name}.ipynb", tmp_path, some, watched=False)
+    for (_, status, said), (wrong, value) in zip(results, WRONG[name], strict=True):
+        assert status != 0
+        assert re.match(rf"UsageError: {wrong} is '?{value}'?; it must be ", said.strip().splitlines()[-1])
+
+
+def spoilt(answer: str, check: str) -> str:
+    """Make an answer wrong in the last third of the cases, and right before that: the check has to find it."""
+    name = re.findall(r"^def (\w+)", answer, re.MULTILINE)[-1]
+    wrong = f"calls = []\nright = {name}\ndef {name}(*a):\n    calls.append(a)\n"
+    return f"{answer}\n{wrong}    return right(*a) if len(calls) < 130 else object()\n{check}"
 
 
 def has_colour(png: bytes) -> bool:
@@ -156,11 +260,11 @@ class TestSaved:
             ast.literal_eval(line.value)
 
     def test_cells_are_short(self, path: Path) -> None:
-        """No code cell is longer or wider than a reader takes in; half of them have 3 lines or less."""
+        """No code cell is longer or wider than a reader takes in; half of them have 3 lines of code or less."""
         sizes = []
         for cell in cells(path):
             lines = source(cell).splitlines()
-            sizes.append(len(lines))
+            sizes.append(sum(bool(line) for line in lines))
             assert len(lines) <= LINES, source(cell)
             assert max(map(len, lines)) <= COLUMNS, source(cell)
         assert sorted(sizes)[len(sizes) // 2] <= 3
@@ -198,9 +302,21 @@ class TestSaved:
         assert len(answers) == len(exercises) > 0
         for exercise, answer in zip(exercises, answers, strict=True):
             check = exercise[exercise.index("lab.check(") :]
-            for code, verdict in ((exercise, "todo "), (f"{answer}\n{check}", "right ")):
+            for code, verdict in (
+                (exercise, "todo "),
+                (f"{answer}\n{check}", "right "),
+                (spoilt(answer, check), "not "),
+            ):
                 exec(code, {"lab": lab})
-                assert capsys.readouterr().out.startswith(verdict)
+                assert capsys.readouterr().out.startswith(verdict), code
+
+    def test_the_answers_are_in_the_folder_of_solutions(self, path: Path) -> None:
+        """What is folded under an exercise is, to the letter, what `solutions` has."""
+        prose = "\n".join(source(cell) for cell in cells(path, "markdown"))
+        folded = re.findall(r"<details>.*?```python\n(.*?)```.*?</details>", prose, re.DOTALL)
+        kept = (FOLDER / "solutions" / f"{path.stem}.py").read_text("utf-8")
+        assert kept.startswith(f'"""Answers to the exercises of {path.stem}."""\n')
+        assert [answer.strip() for answer in folded] == [part.strip() for part in kept.split("\n\n\n")[1:]]
 
 
 def test_a_blank_picture_is_found_out() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter, defaultdict
 from itertools import islice
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from helpers import PATIENCE, Kit, Late, shared, slowed, take_orders, wait_for, within
 
 from orderkit.avro import Codec
+from orderkit.brokers import EmbeddedBroker
 from orderkit.dead_letters import read_topic
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.faults import Faults
@@ -78,10 +80,14 @@ def test_the_same_key_goes_to_the_same_partition() -> None:
     assert all(len(partitions) == 1 for partitions in where.values())
 
 
-def test_a_refused_order_is_failed_with_its_reason() -> None:
+PLACES = pytest.mark.parametrize("places", [True, False])
+
+
+@PLACES
+def test_a_refused_order_is_failed_with_its_reason(places: bool) -> None:
     """Orders that the broker does not take are counted as failed, and the reason is told."""
     kit = Kit()
-    producer = OrderProducer(kit.connection, kit.topic)
+    producer = OrderProducer(kit.connection, kit.topic, places=places)
     shared().refuse(kit.topic)
     produced = producer.run(take_orders(5))
     shared().accept(kit.topic)
@@ -91,11 +97,12 @@ def test_a_refused_order_is_failed_with_its_reason() -> None:
     assert str(produced).endswith(f"5 failed (last: {produced.error})")
 
 
-def test_an_order_that_is_too_large_is_failed() -> None:
+@PLACES
+def test_an_order_that_is_too_large_is_failed(places: bool) -> None:
     """An order that the client itself will not send is counted as failed, and the next ones go on."""
     kit = Kit()
     large: Order = {"orderId": "x" * 2_000_000, "product": "Lamp", "price": 1.0}
-    produced = OrderProducer(kit.connection, kit.topic).run([large, *take_orders(2)])
+    produced = OrderProducer(kit.connection, kit.topic, places=places).run([large, *take_orders(2)])
     assert (produced.sent, produced.acknowledged, produced.failed) == (3, 2, 1)
     assert produced.error
     assert "too large" in produced.error.lower()
@@ -111,11 +118,12 @@ def test_writes_that_fail_at_first_are_repeated() -> None:
     assert decoded(kit) == take_orders(20)
 
 
-def test_a_full_queue_is_waited_for() -> None:
+@PLACES
+def test_a_full_queue_is_waited_for(places: bool) -> None:
     """When the client's queue is full the producer waits; no order is dropped, and none fails."""
     kit = Kit()
     connection = Connection(kit.connection.bootstrap, {"queue.buffering.max.messages": "10"})
-    produced = OrderProducer(connection, kit.topic).run(take_orders(300))
+    produced = OrderProducer(connection, kit.topic, places=places).run(take_orders(300))
     assert (produced.sent, produced.acknowledged, produced.failed) == (300, 300, 0)
     assert decoded(kit) == take_orders(300)
 
@@ -143,6 +151,35 @@ def test_the_pace_may_change_on_the_way() -> None:
     with within(5):
         producer.run(take_orders(50), 0.2, told=faster)
     assert time.monotonic() - start >= 0.2
+
+
+@pytest.mark.parametrize("every", [0.0, 0.02])
+def test_a_pause_holds_orders_back_and_nothing_is_caught_up(every: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While `paused` no order is sent; after it they go on at the pace, not in a burst for the time lost."""
+    monkeypatch.setattr("orderkit.producer.BATCH", 5)
+    kit, at = Kit(), []
+    producer = OrderProducer(kit.connection, kit.topic)
+
+    def note(order: Order) -> None:
+        at.append(time.monotonic())
+        if order["orderId"] == "5":
+            producer.paused = True
+            threading.Timer(1.0, setattr, (producer, "paused", False)).start()
+
+    produced = producer.run(take_orders(30), every, told=note)
+    assert (produced.sent, produced.acknowledged) == (30, 30)
+    assert 1.0 - 0.02 <= at[5] - at[4] < 5
+    assert at[-1] - at[5] >= 24 * every - 0.02
+
+
+def test_stop_ends_a_pause() -> None:
+    """`stop()` while `paused` ends the run soon, and no further order is sent."""
+    kit = Kit()
+    producer = OrderProducer(kit.connection, kit.topic)
+    producer.paused = True
+    work = InBackground(producer, every=0.0)
+    assert work.stop() < 2
+    assert producer.produced == Produced()
 
 
 def test_stop_ends_the_wait_and_everything_is_reported() -> None:
@@ -218,3 +255,51 @@ def test_no_orders_at_all_is_no_trouble() -> None:
     """An empty run ends at once with nothing produced."""
     kit = Kit()
     assert OrderProducer(kit.connection, kit.topic).run([]) == Produced()
+
+
+@PLACES
+def test_orders_that_never_arrive_are_failed_one_by_one(places: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the broker goes for good, what arrived and what did not are counted apart, and nothing is left open."""
+    monkeypatch.setattr("orderkit.producer.BATCH", 50)
+    with EmbeddedBroker({"orders": 1}) as broker:
+        connection = Connection(broker.bootstrap, {"message.timeout.ms": "3000"})
+        producer = OrderProducer(connection, "orders", places=places)
+        producer.send(take_orders(100))
+        producer.finish()
+        broker.down()
+        producer.send(take_orders(60))
+        producer.finish()
+    produced = producer.produced
+    assert (produced.sent, produced.acknowledged, produced.failed, produced.waiting) == (160, 100, 60, 0)
+
+
+@PLACES
+def test_a_producer_asked_to_stop_does_not_wait_for_a_broker_that_is_away(
+    places: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`stop()` in an outage ends the run soon, be the client's queue full or not; what has no answer has failed."""
+    monkeypatch.setattr("orderkit.producer.STOP_PATIENCE", 0.5)
+    with EmbeddedBroker({"orders": 1}) as broker:
+        connection = Connection(broker.bootstrap, {"queue.buffering.max.messages": "20"})
+        work = InBackground(OrderProducer(connection, "orders", places=places), every=0.001)
+        wait_for(lambda: work.producer.produced.acknowledged > 10)
+        broker.down()
+        wait_for(lambda: work.producer.produced.waiting >= 20)
+        assert work.stop() < 5
+        broker.up()
+        produced = work.producer.produced
+        assert produced.sent == produced.acknowledged + produced.failed
+        assert produced.failed >= 20
+        assert str(produced).endswith("(last: the broker did not answer)")
+        assert broker.connection.watermarks("orders")[0][1] >= produced.acknowledged  # an answer may be lost, too
+
+
+def test_batches_and_single_orders_go_to_the_same_partitions() -> None:
+    """An order's partition depends on its key alone, however many are sent with it."""
+    kit, orders = Kit(4), take_orders(60)
+    for every in (0.0, 0.0001):
+        OrderProducer(kit.connection, kit.topic).run(orders, every)
+    where: defaultdict[bytes | None, Counter[int | None]] = defaultdict(Counter)
+    for message in read_topic(kit.connection, kit.topic):
+        where[message.key()][message.partition()] += 1
+    assert [list(seen.values()) for seen in where.values()] == [[2]] * 60

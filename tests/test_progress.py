@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from orderkit.average import RunningAverage
 from orderkit.order import Order
-from orderkit.progress import Checkpoint, History, Progress, Saved
+from orderkit.progress import Checkpoint, Progress
+from orderkit.saved import History, Saved, this_process
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=120)
 COUNTS = st.integers(0, 2**63)
@@ -35,9 +36,14 @@ def take(part: Progress, *offsets: int) -> list[int]:
 
 def finish(part: Progress, many: int = 1) -> None:
     """Average the next records of a partition."""
-    part.next += many
+    part.failed.pop(part.next, None)
     part.average.count += many
-    part.fresh_history()
+    part.went_past(range(part.next, part.next + many))
+
+
+def fail(part: Progress, now: float = 1.0) -> None:
+    """Count a failed attempt of the next record."""
+    part.failed.setdefault(part.next, History()).failed(now)
 
 
 # --- what a commit carries
@@ -106,7 +112,7 @@ def test_a_partition_goes_on_where_its_commit_stands() -> None:
     """Average, counts, attempts and their beginning are taken up from the commit."""
     part = Progress("orders", 2, 70, Saved(RunningAverage(60, 5), dead=7, skipped=3, attempts=2, since=9.5))
     assert (part.next, part.committed, part.average, part.dead, part.skipped) == (70, 70, RunningAverage(60, 5), 7, 3)
-    assert part.history == History(2, 9.5)
+    assert part.failed == {70: History(2, 9.5)}
     assert str(part) == "orders[2]"
 
 
@@ -125,18 +131,18 @@ def test_attempts_belong_to_the_record_at_the_offset() -> None:
     saved = Saved(attempts=2, since=5.0)
     same, later = Progress("orders", 0, 10, saved), Progress("orders", 0, 10, saved)
     assert take(same, 10, 11) == [10, 11]
-    assert same.history == History(2, 5.0)
+    assert same.attempts(10) == 2
     assert take(later, 12) == [12]
-    assert later.history == History()
+    assert later.attempts(12) == 0
 
 
 def test_a_second_fetch_leaves_the_head_s_attempts_alone() -> None:
     """Records that come in behind a waiting head change nothing about it."""
     part = Progress("orders", 0, 10)
     take(part, 10, 11)
-    part.history.failed(1.0)
+    fail(part)
     assert take(part, 12, 13) == [12, 13]
-    assert part.history.attempts == 1
+    assert part.attempts(10) == 1
     assert part.backlog.offsets == [10, 11, 12, 13]
 
 
@@ -154,6 +160,66 @@ def test_a_gap_does_not_move_what_may_be_committed() -> None:
     assert part.next == 10
     part.mark()
     assert part.ready() is None
+
+
+# --- a client that goes back
+
+
+def test_what_a_client_brings_again_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """After a reset of its offset a client delivers what was taken already: only what is new is taken, told once."""
+    part = Progress("orders", 0)
+    assert take(part, 40, 41, 42) == [40, 41, 42]
+    assert take(part, 40, 41) == []
+    assert take(part, 41, 42, 43) == [43]
+    assert take(part, 44, 45, 42, 43, 44, 45, 46) == [44, 45, 46]
+    assert part.backlog.offsets == [40, 41, 42, 43, 44, 45, 46]
+    assert part.next == 40
+    assert [record.getMessage() for record in caplog.records] == [
+        "orders[0]: the client has gone back from 43 to 40; what it brings again is left out"
+    ]
+
+
+def test_what_lies_before_the_commit_is_left_out() -> None:
+    """A client that begins before the commit, because that offset was out of range, brings what is done with."""
+    assert take(Progress("orders", 0, 10), 0, 1, 9, 10, 11) == [10, 11]
+
+
+@pytest.mark.parametrize("size", range(1, 14))
+def test_a_restart_takes_the_holes_and_what_comes_after(size: int, caplog: pytest.LogCaptureFixture) -> None:
+    """However the records come in batches: of those before `high` only the holes are not done with."""
+    part = Progress("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
+    offsets = range(5, 18)
+    taken = [one for i in range(0, len(offsets), size) for one in take(part, *offsets[i : i + size])]
+    assert taken == [5, 6, 9, 13, 14, 15, 16, 17]
+    assert part.holes == {5, 6, 9}
+    assert caplog.records == []
+
+
+def test_a_hole_that_was_deleted_is_not_waited_for() -> None:
+    """A hole that the topic no longer has does not hold the commit."""
+    part = Progress("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
+    assert take(part, 6, 7, 10, 13) == [6, 13]
+    assert part.holes == {6}
+
+
+@STEADY
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9), st.booleans()), max_size=25), st.booleans())
+def test_every_record_is_taken_once_wherever_the_client_goes_back_to(
+    steps: list[tuple[int, int, bool]], restarted: bool
+) -> None:
+    """Whatever a client brings again, and whenever all is undone meanwhile: at hand is what is not done with, once."""
+    saved = Saved(high=6, holes=((2, 0), (3, 1))) if restarted else Saved()
+    part, start = Progress("orders", 0, 5, saved, keep=True), 5
+    position = furthest = start
+    for back, many, undone in steps:
+        position = max(0, position - max(0, back - 6))  # half of the time it goes on where it was
+        batch = range(position, position + many)
+        take(part, *batch)
+        position = batch.stop
+        furthest = max(furthest, position)
+        part = part.undone() if undone else part
+    wanted = {5, 7, 8, *range(11, furthest)} if restarted else set(range(start, furthest))
+    assert part.backlog.offsets == sorted(wanted & set(range(furthest)))
 
 
 def test_a_history_keeps_its_first_failure() -> None:
@@ -201,7 +267,7 @@ def test_nothing_is_marked_before_anything_is_known() -> None:
 def test_a_failed_attempt_alone_is_worth_a_commit() -> None:
     """An attempt more at the same offset is a new checkpoint, so that attempts survive a restart."""
     part = Progress("orders", 0, 10)
-    part.history.failed(3.0)
+    fail(part, 3.0)
     part.mark()
     ready = part.ready()
     assert ready is not None
@@ -217,7 +283,7 @@ def test_a_checkpoint_is_a_snapshot() -> None:
     part.dead += 1
     ready = part.ready()
     assert ready is not None
-    assert (ready.offset, ready.saved) == (3, Saved(RunningAverage(3, 0)))
+    assert (ready.offset, ready.saved) == (3, Saved(RunningAverage(3, 0), at_work=this_process()))
 
 
 def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:
@@ -225,7 +291,7 @@ def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:
     part = Progress("orders", 0, 0)
     finish(part, 5)
     part.mark()
-    letter = part.expect_letter()
+    letter = part.expect_ack()
     finish(part)
     part.mark()
     finish(part)
@@ -275,18 +341,18 @@ def test_no_checkpoint_passes_an_unacknowledged_letter(steps: list[tuple[str, in
             finish(part, number)
             fates += ["average"] * number
         elif step == "letter":
-            open_letters.append((part.next, part.expect_letter()))
+            open_letters.append((part.next, part.expect_ack()))
             part.dead += 1
-            part.next += 1
-            part.fresh_history()
+            part.failed.pop(part.next, None)
+            part.went_past([part.next])
             fates.append("letter")
         elif step == "skip":
             part.skipped += 1
-            part.next += 1
-            part.fresh_history()
+            part.failed.pop(part.next, None)
+            part.went_past([part.next])
             fates.append("skip")
         elif step == "fail":
-            part.history.failed(1.0)
+            fail(part)
         elif step == "mark":
             part.mark()
         elif step == "acknowledge" and open_letters:

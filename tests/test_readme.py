@@ -1,4 +1,4 @@
-"""Every command in the README is run here, in the order in which a reader meets it."""
+"""The README's blocks of commands are run here, in the order in which a reader meets them; all others exist."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from test_compose import parse_command
 
 from orderkit import ApacheBroker
 from orderkit.cli import cli
@@ -20,13 +21,16 @@ from orderkit.cli.topics import topics
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SETUP, TESTS, KNOBS, TERMINAL_1, TERMINAL_2, REAL, COMPOSE, CLUSTER = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+SETUP, TESTS, KNOBS, SWEEP, ENGINES, TERMINAL_1, TERMINAL_2, REAL, COMPOSE, CLUSTER = re.findall(
+    r"```sh\n(.*?)```", README, re.DOTALL
+)
 BIN = Path(sys.executable).parent
 
 
 def environment(**more: str) -> dict[str, str]:
     """Give an environment in which `orderkit` is the one under test, and no broker is named."""
-    kept = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+    unwanted = ("KAFKA_BOOTSTRAP_SERVERS", "COV")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1", **more}
 
 
@@ -79,6 +83,22 @@ def test_the_knobs_turn(tmp_path: Path) -> None:
     assert (tmp_path / "run.png").stat().st_size > 10_000
 
 
+def test_the_sweep_keeps_a_table_and_a_picture(tmp_path: Path) -> None:
+    """The sweep runs each combination, and leaves the table and the heat map that the README promises."""
+    assert "6 cells, 0 failed; the table is sweep/table.csv." in run(SWEEP, tmp_path)
+    assert len((tmp_path / "sweep" / "table.csv").read_text().splitlines()) == 1 + 6
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000
+
+
+def test_each_engine_does_the_same_work(tmp_path: Path) -> None:
+    """A run with another engine accounts for every order, and the comparison prints a line for each that was asked."""
+    told = run(ENGINES, tmp_path)
+    assert "every order is accounted for" in told
+    for engine in ("pause", "key-parking", "topics"):
+        (line,) = [line for line in told.splitlines() if line.split()[:1] == [engine]]
+        assert line.split()[1].replace(",", "").isdigit()
+
+
 def test_the_walkthrough_with_terminals(tmp_path: Path) -> None:
     """Two terminals, typed as written, with the address that the first one printed."""
     command = ["bash", "-c", f"exec {TERMINAL_1.splitlines()[-1]}"]
@@ -93,6 +113,7 @@ def test_the_walkthrough_with_terminals(tmp_path: Path) -> None:
     assert told.count("every order is accounted for") == 2
     assert " 0 to go" in told
     assert "dead letters in orders-dlq" in told
+    assert "^^ byte 25" in told.partition("dead letter 1:0 in orders-dlq")[2]
 
 
 @pytest.mark.kafka
@@ -158,6 +179,26 @@ def test_every_option_in_the_prose_exists() -> None:
     options = {option for command in commands for parameter in command.params for option in parameter.opts}
     foreign = {"--quiet", "--editable", "--detach", "--build", "--scale", "--profile", "--volumes"}
     assert set(re.findall(r"(?<!-)--[a-z][a-z-]*", README)) - foreign <= options
+
+
+def code(text: str) -> list[str]:
+    """List what a page shows as code outside of its fenced blocks: indented lines, and words in backticks."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+    return re.findall(r"^    (\S.*)", prose, re.MULTILINE) + spans
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_commands_outside_the_blocks_exist(page: Path) -> None:
+    """Each `orderkit` line in prose and tables is a command with options that it has; each script named is there."""
+    lines = code(page.read_text("utf-8"))
+    for line in lines:
+        if line.startswith("orderkit "):
+            parse_command(line)
+    named = {name for line in lines for name in re.findall(r"\b(?:tests|benchmarks)/[\w./-]*\w", line)}
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 def test_files_that_the_readme_names_exist() -> None:

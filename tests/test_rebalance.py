@@ -11,7 +11,7 @@ import random
 import time
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from helpers import (
     BROKERS,
     SOON,
@@ -20,19 +20,22 @@ from helpers import (
     average_of,
     open_broker,
     shared,
+    shorten_probes,
     slowed,
     soon,
     take_orders,
     wait_for,
 )
 
+from orderkit.commits import to_offsets
 from orderkit.consumer import RetryingConsumer
 from orderkit.faults import Faults
-from orderkit.group import _offsets
+from orderkit.group import GroupMember
 from orderkit.kafka import Connection
-from orderkit.ledger import AVERAGED
 from orderkit.order import Order
+from orderkit.patience import leave_group
 from orderkit.retry import Permanent
+from orderkit.tally import AVERAGED
 
 PARTITIONS = 4
 
@@ -40,8 +43,7 @@ PARTITIONS = 4
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let refused letters be offered again after a fraction of a second."""
-    for module in ("dead_letters.writer", "delivery"):
-        monkeypatch.setattr(f"orderkit.{module}.PROBE", (0.3, 1.0))
+    shorten_probes(monkeypatch)
 
 
 def partitions_of(consumer: RetryingConsumer) -> set[int]:
@@ -53,6 +55,12 @@ def shared_out(*members: RetryingConsumer) -> bool:
     """Say whether the members have all partitions between them, and each has some."""
     have = [partitions_of(member) for member in members]
     return all(have) and sum(map(len, have)) == PARTITIONS == len(set().union(*have))
+
+
+def all_refused(member: RetryingConsumer) -> bool:
+    """Say whether a letter of each of the member's partitions was refused: the partition waits with it."""
+    parts = list(member.member.parts.values())
+    return bool(parts) and all(part.refused for part in parts)
 
 
 @pytest.mark.parametrize("name", BROKERS)
@@ -149,6 +157,76 @@ def test_a_member_that_hangs_does_not_spoil_the_average() -> None:
     assert kit.state().average == average_of(orders)
 
 
+def test_a_member_begins_where_its_average_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that comes in while a partition is assigned moves neither: no order is passed over."""
+    kit, orders = Kit(), take_orders(40)
+    kit.send_orders(orders)
+    read = GroupMember._read_commits
+
+    def commit_meanwhile(member: GroupMember, offsets: list[TopicPartition], patience: float) -> list[TopicPartition]:
+        found = read(member, offsets, patience)
+        if patience == float("inf"):  # the question that an assignment asks
+            late = [TopicPartition(offset.topic, offset.partition, 10) for offset in offsets]
+            member.client.commit(offsets=late, asynchronous=False)
+        return found
+
+    monkeypatch.setattr(GroupMember, "_read_commits", commit_meanwhile)
+    with Background(kit.consumer()):
+        wait_for(kit.settled)
+    assert kit.state().average == average_of(orders)
+
+
+def test_partitions_may_move_one_by_one() -> None:
+    """Members that keep most of their partitions in a rebalance account for every order, too (KIP-429)."""
+    kit, orders = Kit(PARTITIONS), take_orders(400)
+    connection = Connection(kit.connection.bootstrap, {"partition.assignment.strategy": "cooperative-sticky"})
+    kit.send_orders(orders[:200])
+    first, second = kit.consumer(connection=connection), kit.consumer(connection=connection)
+    with Background(first):
+        wait_for(kit.settled)
+        with Background(second):
+            wait_for(lambda: shared_out(first, second))
+            kit.send_orders(orders[200:])
+            wait_for(kit.settled)
+    assert kit.state().average == average_of(orders)
+
+
+def test_a_member_that_leaves_answers_every_rebalance_first() -> None:
+    """A rebalance that is answered while the client closes may stand still for ever, and the interpreter with it."""
+    kit = Kit()
+    told: list[str] = []
+
+    class Told(Consumer):
+        def close(self) -> None:
+            told.append("closed")
+            super().close()
+
+    def join() -> Consumer:
+        client = Told(
+            {
+                "bootstrap.servers": kit.connection.bootstrap,
+                "group.id": kit.group,
+                "session.timeout.ms": 2000,
+                "heartbeat.interval.ms": 100,
+            }
+        )
+        client.subscribe(
+            [kit.topic],
+            on_assign=lambda *_: told.append("assign"),
+            on_revoke=lambda *_: told.append("revoke"),
+            on_lost=lambda *_: told.append("lost"),
+        )
+        return client
+
+    first = join()
+    wait_for(lambda: first.poll(0.1) or first.assignment())
+    second = join()
+    wait_for(second.memberid)  # from now on the first one may be asked for its partition
+    leave_group(first, lambda: "revoke" in told)
+    assert told == ["assign", "revoke", "closed"]
+    leave_group(second, lambda: True)
+
+
 def test_dead_letters_of_a_lost_partition_are_not_offered_again() -> None:
     """Letters refused before a partition moved on are written by its new owner, once."""
     kit, orders = Kit(PARTITIONS), take_orders(40)
@@ -160,11 +238,10 @@ def test_dead_letters_of_a_lost_partition_are_not_offered_again() -> None:
     shared().refuse(kit.dead_letters)
     first = kit.consumer(refuse_all)
     with Background(first):
-        wait_for(lambda: first.ledger.finished == 40 and len(first.letters.refused) == 40)
+        wait_for(lambda: all_refused(first))
         second = kit.consumer(refuse_all)
         with Background(second):
-            wait_for(lambda: shared_out(first, second))
-            wait_for(lambda: first.ledger.finished + second.ledger.finished == 40)
+            wait_for(lambda: shared_out(first, second) and all_refused(first) and all_refused(second))
             shared().accept(kit.dead_letters)
             wait_for(kit.settled)
     assert sorted(letter.origin for letter in kit.letters()) == [
@@ -186,8 +263,8 @@ def test_a_commit_whose_answer_is_lost_with_the_partition_counts(answer: str) ->
             consumer.turn()  # the last turn sends the commit, and does not wait for its answer
         member = consumer.member
         if answer == "connection lost":
-            member._committed(KafkaError(KafkaError._TRANSPORT), [])
-        member._on_lost(member._client, [TopicPartition(kit.topic, 0)])
+            member.commits.answered(KafkaError(KafkaError._TRANSPORT), [])
+        member._on_lost(member.client, [TopicPartition(kit.topic, 0)])
         consumer.close()
     wait_for(kit.settled)
     assert consumer.ledger.counts[AVERAGED] == kit.state().average.count == 5
@@ -202,14 +279,17 @@ def test_a_commit_that_arrives_after_its_partition_was_lost_counts(then: str, mo
     member = consumer.member
     while not member.parts:
         consumer.turn()
-    monkeypatch.setattr(member, "commit", lambda ready: member._sent.update(zip([(kit.topic, 0)], ready, strict=False)))
+    commits = member.commits
+    monkeypatch.setattr(
+        commits, "start", lambda ready: commits._sent.update({part.key: (part, p) for part, p in ready})
+    )
     while consumer.ledger.finished < 5:
         consumer.turn()
-    member._on_lost(member._client, [TopicPartition(kit.topic, 0)])
-    member._client.commit(offsets=_offsets(member._sent.values()), asynchronous=False)
-    member._committed(KafkaError(KafkaError._TRANSPORT), [])
+    member._on_lost(member.client, [TopicPartition(kit.topic, 0)])
+    member.client.commit(offsets=to_offsets(commits._sent.values()), asynchronous=False)
+    commits.answered(KafkaError(KafkaError._TRANSPORT), [])
     if then == "assigned again":
-        member._on_assign(member._client, [TopicPartition(kit.topic, 0)])
+        member._on_assign(member.client, [TopicPartition(kit.topic, 0)])
         assert member.parts[kit.topic, 0].committed == 5
         assert consumer.ledger.finished == 5
     consumer.close()

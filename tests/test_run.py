@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,7 +93,14 @@ def test_a_stopped_run_goes_on_under_its_name() -> None:
     kit.assert_all_accounted(faults)
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.5], ids=["short", "longer than the session"])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(0.5, id="short"),
+        pytest.param(2.5, id="longer than the session"),
+        pytest.param(32.0, id="long", marks=pytest.mark.campaign),
+    ],
+)
 def test_an_outage_in_the_middle_costs_no_order(seconds: float) -> None:
     """The consumer goes on by itself when the broker is back, even after it was thrown out of its group.
 
@@ -208,3 +218,33 @@ def test_a_run_of_nothing_is_over_at_once() -> None:
     report = Run(shared(), orders=0).start().wait(20).report()
     assert report.conserved
     assert (report.produced, report.average) == (0, "0.0000")
+
+
+SELF = Path("/proc/self")
+
+
+def in_use() -> tuple[int, int, int]:
+    """Count what this process holds: threads, those of its clients too, open files, and the sockets among them."""
+    gc.collect()
+    files = [str(file.readlink()) for file in SELF.joinpath("fd").iterdir() if file.is_symlink()]
+    threads = len(list(SELF.joinpath("task").iterdir()))
+    return threads, len(files), sum(file.startswith("socket:") for file in files)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not SELF.joinpath("task").exists(), reason="only Linux shows a process's threads and files")
+def test_starts_and_stops_leave_nothing_behind() -> None:
+    """After many runs there are no more threads, files or sockets than after the first. `ORDERKIT_LONG=1`: 200 runs."""
+
+    def once(seed: int) -> None:
+        run = Run(shared(), orders=20, seed=seed, faults=Faults(seed, **FAULTS), policy=AT_ONCE)
+        run.start()
+        if seed % 2:
+            run.stop()  # in the middle
+        assert run.wait(30).report().conserved
+
+    once(0)
+    held = in_use()
+    for seed in range(200 if os.environ.get("ORDERKIT_LONG") == "1" else 20):
+        once(seed)
+    wait_for(lambda: all(now <= before for now, before in zip(in_use(), held, strict=True)))

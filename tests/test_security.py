@@ -1,23 +1,47 @@
-"""TLS and passwords, against the real broker, with nothing but a client properties file."""
+"""TLS, passwords and rights, against the real broker, with nothing but a client properties file."""
 
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from certificates import Certificates
 from confluent_kafka import KafkaError, Message
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from helpers import AT_ONCE, Background, Kit, soon, take_orders, wait_for
 
 from orderkit.brokers import ApacheBroker
+from orderkit.consumer import RetryingConsumer
+from orderkit.crash.plan import CrashPlan
+from orderkit.crash.trial import Trial
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection, connect
+from orderkit.loop import Handler, accept
+from orderkit.order import Order
+from orderkit.retry import Permanent
 
 pytestmark = pytest.mark.kafka
 
+TOPIC, GROUP = ResourceType.TOPIC, ResourceType.GROUP
+BOBS = "bobs-secret"
 USER = "alice"
 PASSWORD = 'p"a\\s=s #7 wörd'  # every character that some syntax on the way has a use for
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required"
@@ -167,3 +191,166 @@ def test_no_password_at_all_is_a_clear_failure(secured: Secured) -> None:
     """A client without settings does not get in, and is told which option it lacks."""
     with pytest.raises(OrderkitError, match="--command-config"):
         connect(secured.broker.address("SCRAM")).metadata(timeout=3)
+
+
+def command_lines(pid: int) -> dict[int, bytes]:
+    """Read what `ps` shows of a process and all below it."""
+    parents: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    found: dict[int, bytes] = {}
+    for member in family:
+        with suppress(OSError):
+            found[member] = Path(f"/proc/{member}/cmdline").read_bytes()
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="there is no /proc")
+def test_no_command_line_shows_the_password(secured: Secured) -> None:
+    """A command that hands its connection to a process of its own does so out of sight of `ps`."""
+    file, address = scram_file(secured, PASSWORD), secured.broker.address("SCRAM")
+    command = [sys.executable, "-m", "orderkit", "compare-engines", "--engine", "pause", "--orders", "40"]
+    command += ["--bootstrap-server", address, "--command-config", str(file), "--json"]
+    seen: dict[int, set[bytes]] = defaultdict(set)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        while running.poll() is None:
+            for pid, line in command_lines(running.pid).items():
+                seen[pid].add(line)
+            time.sleep(0.05)
+        assert running.returncode == 0, running.stderr.read() if running.stderr else ""
+    assert len(seen) > 1
+    assert not [line for lines in seen.values() for line in lines if PASSWORD.encode() in line]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="there is no /proc")
+def test_no_command_line_of_a_crash_test_shows_the_password() -> None:
+    """The workers of a crash test are told theirs through a pipe."""
+    connection = Connection("127.0.0.1:1", {"sasl.username": "bob", "sasl.password": BOBS})
+    stage: Any = SimpleNamespace(near=connection, far=connection)
+    trial = Trial(stage, CrashPlan(1))
+    try:
+        for worker in trial.plan.workers:
+            trial._start(worker)
+        seen = [line for process in trial._running.values() for line in command_lines(process.popen.pid).values()]
+    finally:
+        trial._sweep_up()
+    assert len(seen) == len(trial.plan.workers)
+    assert all(b"orderkit" in line and BOBS.encode() not in line for line in seen)
+
+
+class Rights:
+    """What the user bob may do, changed while his consumer runs."""
+
+    def __init__(self, broker: ApacheBroker) -> None:
+        self._admin = broker.connection.admin()
+
+    @staticmethod
+    def _binding(kind: ResourceType, name: str, operation: AclOperation) -> AclBinding:
+        allow = AclPermissionType.ALLOW
+        return AclBinding(kind, name, ResourcePatternType.LITERAL, "User:bob", "*", operation, allow)
+
+    def grant(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
+        """Allow operations on one topic or group."""
+        bindings = [self._binding(kind, name, operation) for operation in operations]
+        for future in self._admin.create_acls(bindings).values():
+            future.result(20)
+
+    def take(self, kind: ResourceType, name: str) -> None:
+        """Take all rights on one topic or group away."""
+        anything = AclOperation.ANY, AclPermissionType.ANY
+        wanted = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, "User:bob", None, *anything)  # type: ignore[arg-type]  # any host
+        for future in self._admin.delete_acls([wanted]).values():
+            future.result(20)
+
+
+@pytest.fixture(scope="module")
+def guarded(apache: ApacheBroker) -> Iterator[ApacheBroker]:
+    """Start a broker that lets bob do what he was granted, and no more."""
+    assert apache
+    settings = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl.plain.sasl.jaas.config": f'{PLAIN} user_bob="{BOBS}";',
+    }
+    listeners = {"PLAINTEXT": "PLAINTEXT", "SASL": "SASL_PLAINTEXT"}
+    with ApacheBroker({}, listeners=listeners, properties=settings) as broker:
+        yield broker
+
+
+@pytest.fixture
+def kit(guarded: ApacheBroker) -> Kit:
+    """Give topics of their own with 20 orders, written by somebody with all rights."""
+    kit = Kit(1, guarded)
+    kit.send_orders(take_orders(20))
+    return kit
+
+
+def bobs_consumer(kit: Kit, guarded: ApacheBroker, handler: Handler = accept) -> RetryingConsumer:
+    """Open a consumer with bob's rights."""
+    config = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "bob"}
+    bob = Connection(guarded.address("SASL"), {**config, "sasl.password": BOBS})
+    return RetryingConsumer(
+        bob, handler, group=kit.group, topic=kit.topic, dead_letters=kit.dead_letters, policy=AT_ONCE
+    )
+
+
+def refuse(_order: Order, _attempt: int) -> None:
+    """Send every order to the dead letters."""
+    raise Permanent("no")
+
+
+@pytest.mark.parametrize(
+    ("denied", "told"),
+    [
+        ("the topic itself", r"'orders.* may not be seen"),
+        ("reading the topic", r"Topic authorization failed.*offsets stay"),
+        ("the group", r"Group authorization failed.*offsets stay"),
+    ],
+)
+def test_a_denied_topic_or_group_is_a_clear_error(kit: Kit, guarded: ApacheBroker, denied: str, told: str) -> None:
+    """It ends in seconds, says what is not allowed, and commits nothing; no text shows the password."""
+    rights = Rights(guarded)
+    rights.grant(TOPIC, kit.dead_letters, AclOperation.WRITE)
+    if denied != "the topic itself":
+        rights.grant(TOPIC, kit.topic, AclOperation.DESCRIBE if denied == "reading the topic" else AclOperation.READ)
+    if denied != "the group":
+        rights.grant(GROUP, kit.group, AclOperation.READ)
+    with pytest.raises(OrderkitError, match=told) as caught:
+        bobs_consumer(kit, guarded).run(orders=20, until=soon(lambda: False, 30))
+    assert BOBS not in str(caught.value)
+    assert kit.offsets() == {}
+
+
+def test_a_denied_dead_letter_topic_keeps_the_offset(kit: Kit, guarded: ApacheBroker) -> None:
+    """Where no topic at all may be written the consumer ends with a clear error, and the offset stays."""
+    rights = Rights(guarded)
+    rights.grant(TOPIC, kit.topic, AclOperation.READ)
+    rights.grant(TOPIC, kit.dead_letters, AclOperation.DESCRIBE)
+    rights.grant(GROUP, kit.group, AclOperation.READ)
+    for other in list(guarded.connection.metadata().topics):
+        rights.take(TOPIC, other) if other not in (kit.topic, kit.dead_letters) else None
+    with pytest.raises(OrderkitError, match=r"cannot be written.*Ask for the right.*offsets stay"):
+        bobs_consumer(kit, guarded, refuse).run(orders=20, until=soon(lambda: False, 30))
+    assert set(kit.offsets().values()) <= {0}
+    assert kit.letters() == []
+
+
+def test_a_right_that_comes_back_is_enough(kit: Kit, guarded: ApacheBroker) -> None:
+    """A writer who is refused one topic waits with the offset kept, says why, and goes on when the right is granted."""
+    rights = Rights(guarded)
+    rights.grant(TOPIC, kit.topic, AclOperation.READ, AclOperation.WRITE)  # some right to write, so that it may try
+    rights.grant(TOPIC, kit.dead_letters, AclOperation.DESCRIBE)
+    rights.grant(GROUP, kit.group, AclOperation.READ)
+    consumer = bobs_consumer(kit, guarded, refuse)
+    with Background(consumer):
+        wait_for(lambda: consumer.trouble)
+        assert "authorization failed" in str(consumer.trouble)
+        assert set(kit.offsets().values()) <= {0}
+        rights.grant(TOPIC, kit.dead_letters, AclOperation.WRITE)
+        wait_for(lambda: kit.offsets() == {0: 20})
+    assert len(kit.letters()) == 20

@@ -28,10 +28,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_package_and_its_schema(wheel: Path) -> None:
-    """The schema inside the wheel is the one at the top level; tests and notebooks stay out."""
+def test_the_wheel_holds_the_package_its_schema_and_the_notebooks(wheel: Path) -> None:
+    """Schema and notebooks inside the wheel are those at the top level; tests stay out."""
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read("orderkit/schemas/order.avsc") == (ROOT / "schemas" / "order.avsc").read_bytes()
+        first = "notebooks/00_start_here.ipynb"
+        assert archive.read(f"orderkit/{first}") == (ROOT / first).read_bytes()
         assert {name.split("/")[0].split("-")[0] for name in archive.namelist()} == {"orderkit"}
 
 

@@ -12,10 +12,8 @@ import weakref
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-import javaproperties
 from confluent_kafka import KafkaException
 
 from orderkit.brokers import _jars
@@ -124,7 +122,6 @@ class ApacheBroker:
         self._must_be_open()
         if topics:
             self.connection.create_topics(topics)
-            self._await(topics)  # the broker hears of a new topic a moment after its controller has said yes
 
     def down(self) -> None:
         """Stop Kafka in good order; its records stay for `up`."""
@@ -166,14 +163,14 @@ class ApacheBroker:
         self._write_settings()
         self._server.launch()
         try:
-            self._await(())
+            self._await()
         except OrderkitError:
             self._server.end("stop")
             self._server.temporary = False  # its log says more than one line can
             raise
 
-    def _await(self, topics: Collection[str]) -> None:
-        """Wait until the broker answers and knows `topics`."""
+    def _await(self) -> None:
+        """Wait until the broker answers."""
         admin = Connection(self.address(self._plain), EAGER).admin()
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
@@ -183,7 +180,7 @@ class ApacheBroker:
                 found = admin.list_topics(timeout=0.5)
             except KafkaException:
                 continue  # not yet
-            if found.brokers and all(name in found.topics for name in topics):
+            if found.brokers:
                 return
             time.sleep(0.01)
         raise OrderkitError(f"Apache Kafka does not answer after {START_LIMIT:g} s. Its log is {self._server.log}.")
@@ -200,14 +197,12 @@ class ApacheBroker:
             **self._properties,
         }
         self._server.settings.touch(mode=0o600)  # it may hold a password
-        self._server.settings.write_text(javaproperties.dumps(settings), encoding="utf-8")
+        self._server.settings.write_text(_properties(settings), encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -250,7 +245,15 @@ def _format(data: Path, template: Path) -> None:
         return
     shutil.copytree(template, data, ignore=shutil.ignore_patterns(identity.name), copy_function=shutil.copyfile)
     fresh = {"version": "1", "node.id": "1", "cluster.id": _kafka_id(), "directory.id": _kafka_id()}
-    identity.write_text(javaproperties.dumps(fresh), encoding="utf-8")  # last: it says that the copy is whole
+    identity.write_text(_properties(fresh), encoding="utf-8")  # last: it says that the copy is whole
+
+
+def _properties(settings: Mapping[str, str]) -> str:
+    """Write settings as Java reads them."""
+    import javaproperties  # noqa: PLC0415  it takes long to load, and only a start needs it
+
+    text: str = javaproperties.dumps(settings)
+    return text
 
 
 def _kafka_id() -> str:

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from ctypes import CDLL, c_int, create_string_buffer
-from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka import KafkaError, Producer
@@ -229,9 +228,7 @@ class EmbeddedBroker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

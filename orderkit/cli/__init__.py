@@ -8,14 +8,22 @@ from typing import Any
 
 import click
 
+from orderkit.cli.bench import bench
 from orderkit.cli.broker import broker
+from orderkit.cli.compare import compare_engines
 from orderkit.cli.consume import average, consume
+from orderkit.cli.crash import crash_test
 from orderkit.cli.demo import demo
 from orderkit.cli.dlq import dlq
 from orderkit.cli.doctor import doctor
+from orderkit.cli.lab import lab
 from orderkit.cli.produce import produce
+from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
 from orderkit.errors import OrderkitError
+from orderkit.logs import to_stderr
+
+log = logging.getLogger("orderkit")
 
 BROKE = 1
 WRONG_USAGE = 2
@@ -26,21 +34,20 @@ WRONG_USAGE = 2
 @click.option("--debug", is_flag=True, help="Show tracebacks, and what the Kafka client logs.")
 def cli(debug: bool) -> None:
     """Learn retries and dead letters on Kafka: a small system that accounts for every order."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("orderkit: %(message)s"))
-    log = logging.getLogger("orderkit")
-    log.handlers[:] = [handler]
-    log.setLevel(logging.DEBUG if debug else logging.WARNING)
-    logging.getLogger("orderkit.kafka").propagate = debug
+    to_stderr(debug)
 
 
-for command in (demo, produce, consume, average, topics, dlq, broker, doctor):
+COMMANDS = (
+    demo, produce, consume, average, topics, dlq, compare_engines, crash_test, bench, sweep, lab, broker, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    to_stderr()
     sys.exit(_run(arguments, debug="--debug" in arguments))
 
 
@@ -69,5 +76,5 @@ def _run(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  one way ou
 
 
 def _say(text: str, status: int) -> int:
-    print(f"orderkit: {text}", file=sys.stderr)
+    log.error("%s", text, extra={"event": "end"})
     return status

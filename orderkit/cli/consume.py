@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderkit.audit import account, group_state
+from orderkit.audit import Report, account, group_state
 from orderkit.avro import Codec
 from orderkit.cli.options import (
     at_least,
     connection_options,
     fault_options,
     json_option,
+    make_budget,
     make_connection,
     make_faults,
     make_policy,
@@ -25,13 +28,26 @@ from orderkit.cli.options import (
     stop_on_signal,
     topic_options,
 )
-from orderkit.consumer import RetryingConsumer
-from orderkit.ledger import FATES, Ledger
+from orderkit.consumers import open_consumer
+from orderkit.dead_letters import WRITABLE
+from orderkit.delivery import MODES
+from orderkit.errors import OrderkitError, UsageError
+from orderkit.export import LedgerExport
+from orderkit.ledger import Ledger
+from orderkit.logs import FORMATS, DecisionLog, set_format
+from orderkit.loop import Loop
+from orderkit.tally import FATES
 from orderkit.view import consuming
+
+if TYPE_CHECKING:
+    from orderkit.monitor import MetricsServer
+
+log = logging.getLogger("orderkit")
 
 group_option = click.option(
     "--group", default="orderkit", envvar="ORDERKIT_GROUP", show_default=True, help="The consumer group."
 )
+Watcher = Callable[[], object]  # called after each turn of the loop
 
 
 @click.command()
@@ -41,8 +57,29 @@ group_option = click.option(
 @click.option("--seed", default=0, show_default=True, help="Decides the injected faults.")
 @fault_options()
 @retry_options(base=0.1)
+@click.option(
+    "--delivery", default="at-least-once", show_default=True, help=f"When offsets are committed: {', '.join(MODES)}."
+)
+@click.option("--instance", metavar="NAME", help="With exactly-once: names this consumer, the same after a restart.")
 @schema_option
+@click.option(
+    "--dialect",
+    default="orderkit",
+    show_default=True,
+    type=click.Choice(WRITABLE),
+    help="In whose headers a dead letter tells its story.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each attempt.")
+@click.option(
+    "--log-format",
+    default="text",
+    envvar="ORDERKIT_LOG_FORMAT",
+    show_default=True,
+    help=f"One of: {', '.join(FORMATS)}. In json: a line for each decision, on standard error.",
+)
+@click.option("--metrics-port", metavar="[HOST:]PORT", help="Serve /metrics (Prometheus) and /healthz; 0: a free port.")
+@click.option("--stall-after", default=30.0, show_default=True, help="/healthz turns bad after so many idle seconds.")
+@click.option("--ledger", "ledger_file", metavar="FILE", help="Write each attempt to a .csv file or .parquet folder.")
 @topic_options
 @connection_options
 @json_option
@@ -50,9 +87,11 @@ def consume(**options: Any) -> int:
     """Consume orders with retries, keep the average, dead-letter the exhausted. Ctrl-C ends it cleanly."""
     at_least("orders", options["orders"], 0)
     at_least("idle", options["idle"], 0)
+    at_least("stall-after", options["stall_after"], 1)
+    set_format(options["log_format"])
     connection = make_connection(options)
     ledger = Ledger(keep=100_000)
-    consumer = RetryingConsumer(
+    consumer = open_consumer(
         connection,
         make_faults(options).strike,
         group=options["group"],
@@ -60,32 +99,89 @@ def consume(**options: Any) -> int:
         dead_letters=options["dlq_topic"],
         policy=make_policy(options),
         engine=options["engine"],
+        delivery=options["delivery"],
+        instance=options["instance"],
+        budget=make_budget(options),
         codec=Codec(schema=options["schema"]),
         ledger=ledger,
         seed=options["seed"],
     )
-    tell = _teller(ledger) if options["verbose"] and not options["as_json"] else None
-    with (
-        stop_on_signal(consumer.stop),
-        consuming(consumer, options["orders"], quiet=options["verbose"] or options["as_json"]),
-    ):
-        consumer.run(options["orders"], options["idle"], until=tell)
-    state = group_state(connection, options["group"], options["topic"])
-    report = account(ledger, state, options["topic"], seed=options["seed"], broker="kafka")
+    consumer.letters.dialect = options["dialect"]
+    with ExitStack() as stack:
+        watchers = _watch(stack, consumer, options)
+        stack.enter_context(stop_on_signal(consumer.stop))
+        quiet = options["verbose"] or options["as_json"] or options["log_format"] == "json"
+        stack.enter_context(consuming(consumer, options["orders"], quiet=quiet))
+        consumer.run(options["orders"], options["idle"], until=_all(watchers))
+    report = account(ledger, consumer.state(), options["topic"], seed=options["seed"], broker="kafka")
+    _show(report, options)
+    if consumer.trouble:
+        log.error("%s", consumer.trouble, extra={"event": "dlq-refused"})
+    return 1 if consumer.trouble or not report.conserved else 0
+
+
+def _watch(stack: ExitStack, consumer: Loop, options: dict[str, Any]) -> list[Watcher]:
+    """Open what looks on while the consumer works, until `stack` ends; give what is to be called after each turn."""
+    watchers: list[Watcher] = []
+    if options["ledger_file"]:
+        watchers.append(stack.enter_context(LedgerExport(consumer.ledger, options["ledger_file"])))
+    if options["log_format"] == "json":
+        decisions = DecisionLog(consumer, averaged=options["verbose"])
+        stack.callback(decisions.finish)
+        watchers.append(decisions)
+    elif options["verbose"] and not options["as_json"]:
+        watchers.append(_teller(consumer.ledger))
+    if options["metrics_port"]:
+        host, port = _address(options["metrics_port"])
+        server = stack.enter_context(_pages(consumer, port, host, options["stall_after"]))
+        told = f"{server.url}/metrics and {server.url}/healthz are open"
+        if options["log_format"] == "json":
+            log.info("%s", told, extra={"event": "serving"})
+        else:
+            click.echo(told, err=True)
+    return watchers
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and int(port) < 65_536):
+        raise UsageError(f"--metrics-port {text!r}: write a port from 0 to 65535, or HOST:PORT as in 0.0.0.0:9108.")
+    return host or "127.0.0.1", int(port)
+
+
+def _pages(consumer: Loop, port: int, host: str, stall_after: float) -> MetricsServer:
+    try:
+        from orderkit.monitor import MetricsServer  # noqa: PLC0415  its library is an extra
+    except ImportError:
+        raise OrderkitError('--metrics-port needs the extra `metrics`: pip install "orderkit[metrics]".') from None
+    return MetricsServer(consumer, port, host, stall_after)
+
+
+def _all(watchers: list[Watcher]) -> Callable[[], bool]:
+    """Make one function of all watchers, that never asks to stop."""
+
+    def watch() -> bool:
+        for watcher in watchers:
+            watcher()
+        return False
+
+    return watch
+
+
+def _show(report: Report, options: dict[str, Any]) -> None:
     if options["as_json"]:
         print_json(report.as_dict())
+    elif options["log_format"] == "json":
+        log.info("%s", report, extra={"event": "report", "report": report.as_dict()})
     else:
         click.echo(report)
-    if consumer.letters.trouble:
-        click.echo(f"orderkit: {consumer.letters.trouble}", err=True)
-    return 1 if consumer.letters.trouble or not report.conserved else 0
 
 
-def _teller(ledger: Ledger) -> Callable[[], bool]:
-    """Give a function that prints what is new in the ledger, and never asks to stop."""
+def _teller(ledger: Ledger) -> Watcher:
+    """Give a function that prints what is new in the ledger."""
     seen = 0
 
-    def tell() -> bool:
+    def tell() -> None:
         nonlocal seen
         for i in range(max(0, seen - ledger.dropped), len(ledger)):
             name = ledger.order_id[i] or f"{ledger.topic[i]}[{ledger.partition[i]}]@{ledger.offset[i]}"
@@ -93,7 +189,6 @@ def _teller(ledger: Ledger) -> Callable[[], bool]:
             why = f" ({ledger.error[i]})" if ledger.error[i] else ""
             click.echo(f"order {name}{price}: attempt {ledger.attempt[i]}, {FATES[ledger.fate[i]]}{why}")
         seen = ledger.dropped + len(ledger)
-        return False
 
     return tell
 

@@ -8,21 +8,20 @@ from typing import Any
 
 import click
 
-from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
 from orderkit.cli.options import (
     at_least,
     connection_options,
     fault_options,
     json_option,
-    make_connection,
+    make_budget,
     make_faults,
     make_policy,
+    open_broker,
     print_json,
     retry_options,
     stop_on_signal,
     wire_option,
 )
-from orderkit.kafka import Connection, named_broker
 from orderkit.run import Run
 from orderkit.view import follow
 
@@ -52,13 +51,14 @@ def demo(**options: Any) -> int:
         can_save(options["chart"])
     with ExitStack() as stack:
         run = Run(
-            _broker(stack, options),
+            open_broker(stack, options),
             orders=options["orders"],
             seed=options["seed"],
             rate=options["rate"],
             faults=faults,
             policy=policy,
             engine=options["engine"],
+            budget=make_budget(options),
             wire=options["wire"],
             partitions=options["partitions"],
         )
@@ -76,12 +76,3 @@ def demo(**options: Any) -> int:
     else:
         click.echo(report)
     return 0 if report.conserved else 1
-
-
-def _broker(stack: ExitStack, options: dict[str, Any]) -> Broker | Connection:
-    """Use the broker that was named, else start one of our own."""
-    if options["apache"]:
-        return stack.enter_context(ApacheBroker({}))
-    if options["bootstrap_server"] or options["command_config"] or named_broker():
-        return make_connection(options)
-    return stack.enter_context(EmbeddedBroker({}))

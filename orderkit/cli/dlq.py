@@ -1,16 +1,26 @@
-"""`orderkit dlq`: look at dead letters."""
+"""`orderkit dlq`: look at dead letters, whoever wrote them, and move them back."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from datetime import UTC, datetime
+import re
 from itertools import islice
 from typing import Any
 
 import click
 
 from orderkit.avro import Codec
+from orderkit.calm import calm_collector
+from orderkit.cli.letters import (
+    filter_options,
+    format_option,
+    make_filter,
+    print_csv,
+    print_rows,
+    print_table,
+    row,
+    when,
+)
 from orderkit.cli.options import (
     at_least,
     connection_options,
@@ -20,46 +30,50 @@ from orderkit.cli.options import (
     schema_option,
     topic_options,
 )
-from orderkit.dead_letters import DeadLetterRecord, read_dead_letters
-from orderkit.errors import OrderkitError, UsageError
+from orderkit.cli.replay import replay
+from orderkit.dead_letters import DeadLetterRecord, read_dead_letters, read_one, select
+from orderkit.dead_letters.filters import parse_place
+from orderkit.dead_letters.seen import check_replays
+from orderkit.dead_letters.stats import NAMED, Stats, count_letters
+from orderkit.errors import OrderkitError
+from orderkit.order import Order
 from orderkit.retry import Failure
+
+SHOWN_VALUES = 20  # of each name in the statistics
+TIMES = {"timestamp", "first-failure", "last-failure", "due"}
+WIDTH, MOST_BYTES = 16, 512  # of a dump
 
 
 @click.group()
 def dlq() -> None:
-    """Look at dead letters: what they are, where they came from, and why."""
+    """Look at dead letters (what they are, where they came from, and why) and move them back."""
+
+
+dlq.add_command(replay)
 
 
 @dlq.command("list")
 @click.option("--limit", type=int, help="At most so many.")
+@filter_options
+@format_option
+@schema_option
 @topic_options
 @connection_options
 @json_option
 def list_(**options: Any) -> None:
     """List dead letters, a line each."""
     at_least("limit", options["limit"], 0)
-    letters = islice(read_dead_letters(make_connection(options), options["dlq_topic"]), options["limit"])
-    if options["as_json"]:
-        print_json({"topic": options["dlq_topic"], "dead_letters": [_row(letter) for letter in letters]})
-        return
-    for letter in letters:
-        story = letter.story
-        origin = f"{story.get('topic', '?')}[{story.get('partition', '?')}]@{story.get('offset', '?')}"
-        why = f"{story.get('exception', '?')}: {story.get('message', '')}"
-        click.echo(
-            f"{letter.partition}:{letter.offset}  from {origin}  {story.get('reason', '?')} "
-            f"after {story.get('attempts', '?')}  {why}"
-        )
-
-
-def _row(letter: DeadLetterRecord) -> dict[str, object]:
-    return {
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "key": None if letter.key is None else letter.key.decode(errors="replace"),
-        "bytes": len(letter.value or b""),
-        **{f"dlq.{name}": value for name, value in letter.story.items()},
-    }
+    codec = Codec(schema=options["schema"])
+    only, topic = make_filter(options, codec), options["dlq_topic"]
+    letters = read_dead_letters(make_connection(options), topic)
+    pairs = islice(select(letters, only, codec), options["limit"])
+    with calm_collector():
+        if options["as_json"] or options["shape"] == "json":
+            print_rows(topic, pairs)
+        elif options["shape"] == "csv":
+            print_csv(pairs)
+        elif not print_table(pairs):
+            click.echo(f"No dead letters in {topic}{f' with {only}' if not only.is_empty else ''}.")
 
 
 @dlq.command()
@@ -67,71 +81,111 @@ def _row(letter: DeadLetterRecord) -> dict[str, object]:
 @schema_option
 @topic_options
 @connection_options
+@json_option
 def show(**options: Any) -> None:
     """Show one dead letter: the order, its bytes, its headers and its story."""
-    letter = _find(options)
-    click.echo(f"dead letter {letter.partition}:{letter.offset} in {letter.topic}")
+    place = parse_place(options["which"])
+    letter = read_one(make_connection(options), options["dlq_topic"], *place)
+    if letter is None:
+        raise OrderkitError(f"There is no dead letter {options['which']}. `orderkit dlq list` shows what there is.")
+    codec = Codec(schema=options["schema"])
+    order = codec.decode_batch([letter.value])[0]
+    if options["as_json"]:
+        print_json(_whole(letter, order))
+        return
+    click.echo(f"dead letter {letter.place} in {letter.topic}, written {when(letter.timestamp)}")
+    _line("dialect", letter.dialect or "unknown: no header that any dialect has")
     for name, value in letter.story.items():
-        click.echo(f"  {name:14} {_when(value) if name in TIMES else value}")
-    click.echo(f"  {'key':14} {letter.key!r}")
+        _line(name, when(int(value)) if name in TIMES and value.isdecimal() else value)
+    if letter.replays:
+        topic, partition, offset = letter.first_origin
+        _line("replays", f"{letter.replays}; first from {topic}[{partition}]@{offset}")
+    _line("key", repr(letter.key))
     for header, content in letter.headers:
         click.echo(f"  header {header} = {content!r}")
-    try:
-        order = Codec(schema=options["schema"]).decode(letter.value)
-        click.echo(f"  {'order':14} {json.dumps(order, ensure_ascii=False)}")
-    except Failure as failure:
-        click.echo(f"  {'undecodable':14} {failure}")
-    click.echo(_dump(letter.value or b""))
+    _value(letter.value, order)
+    if letter.original_value is not None:
+        click.echo("  before it was mended:")
+        _value(letter.original_value, codec.decode_batch([letter.original_value])[0])
 
 
-TIMES = {"timestamp", "first-failure", "last-failure"}
+def _line(name: str, value: str) -> None:
+    click.echo(f"  {name:14} {value}")
 
 
-def _when(milliseconds: str) -> str:
-    if not milliseconds.isdecimal():
-        return milliseconds
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).isoformat(timespec="milliseconds")
+def _whole(letter: DeadLetterRecord, order: Order | Failure) -> dict[str, object]:
+    headers = [
+        {"name": name, "hex": content.hex() if isinstance(content, bytes) else content}
+        for name, content in letter.headers
+    ]
+    failure = str(order) if isinstance(order, Failure) else None
+    hexed = None if letter.value is None else letter.value.hex()
+    return {**row(letter, order), "undecodable": failure, "value_hex": hexed, "headers": headers}
 
 
-def _dump(value: bytes, width: int = 16, most: int = 512) -> str:
-    lines = []
-    for start in range(0, min(len(value), most), width):
-        chunk = value[start : start + width]
+def _value(value: bytes | None, order: Order | Failure) -> None:
+    """Show what bytes say, and the byte at which they stop saying it."""
+    mark = None
+    if isinstance(order, Failure):
+        _line("undecodable", str(order))
+        found = re.search(r"\(at byte (\d+)", str(order))
+        mark = int(found[1]) if found else None
+    else:
+        _line("order", json.dumps(order, ensure_ascii=False))
+    click.echo(_dump(value or b"", mark))
+
+
+def _dump(value: bytes, mark: int | None = None) -> str:
+    """Write bytes in hexadecimal and as text, with a pointer below the marked one; a long value from near the mark."""
+    begin = 0 if mark is None or mark < MOST_BYTES else (mark - MOST_BYTES // 2) // WIDTH * WIDTH
+    lines = [f"  ... {begin} bytes before"] if begin else []
+    for start in range(begin, min(len(value) + 1, begin + MOST_BYTES), WIDTH):
+        chunk = value[start : start + WIDTH]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in chunk)
-        lines.append(f"  {start:06x}  {chunk.hex(' '):{width * 3}} {text}")
-    if len(value) > most:
+        if chunk:
+            lines.append(f"  {start:06x}  {chunk.hex(' '):{WIDTH * 3}} {text}")
+        if mark is not None and start <= mark < start + WIDTH:
+            lines.append(f"          {'   ' * (mark - start)}^^ byte {mark}")
+    if len(value) > begin + MOST_BYTES:
         lines.append(f"  ... {len(value)} bytes in all")
     return "\n".join(lines)
 
 
-def _find(options: dict[str, Any]) -> DeadLetterRecord:
-    partition, colon, offset = options["which"].partition(":")
-    if not (colon and partition.isdecimal() and offset.isdecimal()):
-        raise UsageError(f"{options['which']!r}: write PARTITION:OFFSET, as `orderkit dlq list` does.")
-    for letter in read_dead_letters(make_connection(options), options["dlq_topic"]):
-        if (letter.partition, letter.offset) == (int(partition), int(offset)):
-            return letter
-    raise OrderkitError(f"There is no dead letter {options['which']}. `orderkit dlq list` shows what there is.")
-
-
 @dlq.command()
+@click.option("--replayed", is_flag=True, help="Look in --topic for records that were replayed, and replayed twice.")
+@filter_options
+@format_option
+@schema_option
 @topic_options
 @connection_options
 @json_option
-def stats(**options: Any) -> None:
-    """Count dead letters by reason, exception and origin."""
-    counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("reason", "exception", "topic", "group", "attempts")
-    }
-    total = 0
-    for letter in read_dead_letters(make_connection(options), options["dlq_topic"]):
-        total += 1
-        for name, counter in counts.items():
-            counter[letter.story.get(name, "?")] += 1
-    if options["as_json"]:
-        print_json({"topic": options["dlq_topic"], "total": total, **{n: dict(c) for n, c in counts.items()}})
-        return
-    click.echo(f"{total} dead letters in {options['dlq_topic']}")
-    for name, counter in counts.items():
-        for value, count in counter.most_common():
-            click.echo(f"  {name:10} {count:8}  {value}")
+def stats(**options: Any) -> int:
+    """Count dead letters by reason, exception, origin, group, attempts, dialect and replays."""
+    connection, codec = make_connection(options), Codec(schema=options["schema"])
+    only = make_filter(options, codec)
+    found = count_letters(connection, options["dlq_topic"], only, codec)
+    check = check_replays(connection, options["topic"]) if options["replayed"] else None
+    if options["as_json"] or options["shape"] == "json":
+        print_json({**found.as_dict(), **({"replayed": check.as_dict()} if check else {})})
+    elif options["shape"] == "csv":
+        click.echo("name,value,count")
+        for name, counter in found.counts.items():
+            for value, count in counter.most_common():
+                click.echo(f'{NAMED.get(name, name)},"{value.replace(chr(34), chr(34) * 2)}",{count}')
+    else:
+        _print_stats(found)
+        if check:
+            click.echo(check)
+    return 1 if check and check.doubled else 0
+
+
+def _print_stats(found: Stats) -> None:
+    span = ""
+    if found.oldest is not None and found.newest is not None:
+        span = f", {found.size:,} bytes, written {when(found.oldest)} to {when(found.newest)}"
+    click.echo(f"{found.total} dead letters in {found.topic}{span}")
+    for name, counter in found.counts.items():
+        for value, count in counter.most_common(SHOWN_VALUES):
+            click.echo(f"  {NAMED.get(name, name):10} {count:8}  {value}")
+        if len(counter) > SHOWN_VALUES:
+            click.echo(f"  {NAMED.get(name, name):10}           ... and {len(counter) - SHOWN_VALUES} more values")

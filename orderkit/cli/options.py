@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from orderkit.avro import WIRES
 from orderkit.backoff import FORMULAS, Backoff
-from orderkit.engines import ENGINES
+from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
+from orderkit.budget import Limits
+from orderkit.consumers import ENGINE_NAMES
 from orderkit.errors import UsageError
 from orderkit.faults import Faults
-from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect
+from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
 from orderkit.retry import RetryPolicy
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -59,8 +61,11 @@ def retry_options(base: float) -> Callable[[Command], Command]:
         click.option(
             "--max-elapsed", default=float("inf"), help="No attempt later than so many seconds after the first."
         ),
+        click.option("--dlq-budget", type=float, metavar="SHARE", help="Wait when more of the latest 100 orders died."),
         click.option("--when-spent", default="dead-letter", show_default=True, help="Or: skip, stop."),
-        click.option("--engine", default="pause", show_default=True, help=f"How a retry waits: {', '.join(ENGINES)}."),
+        click.option(
+            "--engine", default="pause", show_default=True, help=f"How a retry waits: {', '.join(ENGINE_NAMES)}."
+        ),
     )
 
 
@@ -85,10 +90,25 @@ def make_connection(options: Mapping[str, Any]) -> Connection:
     return connect(options["bootstrap_server"], options["command_config"])
 
 
+def open_broker(stack: ExitStack, options: Mapping[str, Any]) -> Broker | Connection:
+    """Use the broker that was named, else start one of our own, until `stack` ends."""
+    if options["apache"]:
+        return stack.enter_context(ApacheBroker({}))
+    if options["bootstrap_server"] or options["command_config"] or named_broker():
+        return make_connection(options)
+    return stack.enter_context(EmbeddedBroker({}))
+
+
 def make_policy(options: Mapping[str, Any]) -> RetryPolicy:
     """Make the policy that the retry options ask for."""
     backoff = Backoff(options["backoff"], options["backoff_base"], options["backoff_cap"])
     return RetryPolicy(options["max_attempts"], backoff, options["max_elapsed"], options["when_spent"])
+
+
+def make_budget(options: Mapping[str, Any]) -> Limits | None:
+    """Make the dead-letter budget that the retry options ask for, if they do."""
+    share = options["dlq_budget"]
+    return None if share is None else Limits(share=share)
 
 
 def make_faults(options: Mapping[str, Any]) -> Faults:

@@ -57,6 +57,7 @@ def produce(**options: Any) -> int:
         codec=Codec(options["wire"], options["schema"]),
         key=options["key"],
         faults=Faults(seed, poison_rate=options["poison_rate"]),
+        places=False,
     )
     orders = random_orders(seed, products, first)
     with stop_on_signal(producer.stop), producing(producer, options["orders"], quiet=options["verbose"]):

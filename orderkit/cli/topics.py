@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from orderkit.broker_dlq import use_broker_dlq
 from orderkit.cli.options import at_least, connection_options, make_connection, topic_options
 from orderkit.dead_letters import DLQ_CONFIG
 
-RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq)?")
+RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq|\..+\.retry\.\d+)?")
 
 
 @click.group()
@@ -20,6 +21,8 @@ def topics() -> None:
 
 @topics.command()
 @click.option("--partitions", default=4, show_default=True, help="Partitions of each.")
+@click.option("--broker-dlq", metavar="NAME", help="Let the broker dead-letter for share group --group into `dlq.…`.")
+@click.option("--group", default="orderkit", envvar="ORDERKIT_GROUP", show_default=True, help="That share group.")
 @topic_options
 @connection_options
 def create(**options: Any) -> None:
@@ -31,6 +34,11 @@ def create(**options: Any) -> None:
     for name in (options["topic"], options["dlq_topic"]):
         there = len(connection.partitions(name))
         click.echo(f"{name}: {'created' if name in made else 'is there already'}, {there} partitions")
+    if options["broker_dlq"]:
+        use_broker_dlq(connection, options["group"], options["broker_dlq"], count)
+        click.echo(
+            f"{options['broker_dlq']}: the broker moves the dead letters of share group {options['group']} there"
+        )
 
 
 @topics.command("list")

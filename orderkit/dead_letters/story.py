@@ -1,19 +1,62 @@
-"""What the added headers of a dead letter tell."""
+"""What the added headers of a dead letter tell, and in whose words."""
 
 from __future__ import annotations
 
 import time
 from typing import cast
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 
-from orderkit.progress import History
+from orderkit.errors import UsageError
 from orderkit.retry import Reason, root_cause
+from orderkit.saved import History
 
 PREFIX = "orderkit.dlq."
 MESSAGE_LIMIT = 1_000  # characters of an exception's message; longer ones bloat every hop
 
+# What a dead letter tells, and in which header of ours.
+NAMES = (
+    "topic", "partition", "offset", "timestamp", "group", "attempts", "reason", "exception", "message",
+    "first-failure", "last-failure",
+)  # fmt: skip
+OWN = tuple(PREFIX + name for name in NAMES)
+
 Headers = list[tuple[str, str | bytes | None]]
+
+# What other tools expect: header, what it tells, and the size of a big-endian integer (0: text).
+WRITTEN: dict[str, tuple[tuple[str, str, int], ...]] = {
+    "spring": (
+        ("kafka_dlt-original-topic", "topic", 0),
+        ("kafka_dlt-original-partition", "partition", 4),
+        ("kafka_dlt-original-offset", "offset", 8),
+        ("kafka_dlt-original-timestamp", "timestamp", 8),
+        ("kafka_dlt-original-timestamp-type", "timestamp-type", 0),
+        ("kafka_dlt-original-consumer-group", "group", 0),
+        ("kafka_dlt-exception-fqcn", "wrapper", 0),
+        ("kafka_dlt-exception-cause-fqcn", "exception", 0),
+        ("kafka_dlt-exception-message", "message", 0),
+    ),
+    "connect": (
+        ("__connect.errors.topic", "topic", 0),
+        ("__connect.errors.partition", "partition", 0),
+        ("__connect.errors.offset", "offset", 0),
+        ("__connect.errors.connector.name", "group", 0),
+        ("__connect.errors.task.id", "task.id", 0),
+        ("__connect.errors.stage", "stage", 0),
+        ("__connect.errors.class.name", "class.name", 0),
+        ("__connect.errors.exception.class.name", "exception", 0),
+        ("__connect.errors.exception.message", "message", 0),
+    ),
+    "kip-1191": (
+        ("__dlq.errors.topic", "topic", 0),
+        ("__dlq.errors.partition", "partition", 0),
+        ("__dlq.errors.offset", "offset", 0),
+        ("__dlq.errors.group", "group", 0),
+        ("__dlq.errors.delivery.count", "attempts", 0),
+        ("__dlq.errors.message", "message", 0),
+    ),
+}
+WRITABLE = ("orderkit", *WRITTEN)
 
 
 def header_list(message: Message) -> Headers:
@@ -21,21 +64,62 @@ def header_list(message: Message) -> Headers:
     return cast(Headers, list(message.headers() or []))
 
 
-def story(message: Message, group: str, reason: Reason, error: BaseException, history: History) -> Headers:
-    """Tell in headers where a record came from and why it was given up."""
+def check_writable(dialect: str) -> str:
+    """Give `dialect` back if dead letters can be written in it.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if dialect not in WRITABLE:
+        raise UsageError(f"Dead letters cannot be written in dialect {dialect!r}. Choose from: {', '.join(WRITABLE)}.")
+    return dialect
+
+
+def story(
+    message: Message, group: str, reason: Reason, error: BaseException, history: History, dialect: str = "orderkit"
+) -> Headers:
+    """Tell in headers where a record came from and why it was given up, in the words of `dialect`."""
+    texts = _texts(message, group, reason, error, history)
+    if dialect == "orderkit":
+        return list(zip(OWN, texts, strict=True))
+    told: dict[str, str | bytes | int] = dict(zip(NAMES, texts, strict=True))
+    kind, _ = message.timestamp()
+    told |= {
+        "wrapper": _class_name(type(error)),
+        "timestamp-type": "CreateTime" if kind == TIMESTAMP_CREATE_TIME else "LogAppendTime",
+        "stage": "VALUE_CONVERTER" if reason == "poison" else "TASK_PUT",
+        "class.name": "orderkit.consumer.RetryingConsumer",
+        "task.id": 0,
+    }
+    return [(header, _encoded(told[name], size)) for header, name, size in WRITTEN[dialect] if told[name] != ""]
+
+
+def _texts(
+    message: Message, group: str, reason: Reason, error: BaseException, history: History
+) -> tuple[str | bytes, ...]:
+    """Say what `NAMES` ask for, in their order; the client makes bytes of the texts."""
     cause = root_cause(error)
     kind, timestamp = message.timestamp()
-    told = {
-        "topic": message.topic(),
-        "partition": message.partition(),
-        "offset": message.offset(),
-        "timestamp": "" if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
-        "group": group,
-        "attempts": history.attempts,
-        "reason": reason,
-        "exception": f"{type(cause).__module__}.{type(cause).__qualname__}".removeprefix("builtins."),
-        "message": str(cause)[:MESSAGE_LIMIT],
-        "first-failure": int(history.since * 1000),
-        "last-failure": int(time.time() * 1000),
-    }
-    return [(PREFIX + name, str(value).encode(errors="replace")) for name, value in told.items()]
+    return (
+        message.topic() or "",
+        str(message.partition()),
+        str(message.offset()),
+        "" if kind == TIMESTAMP_NOT_AVAILABLE else str(timestamp),
+        group,
+        str(history.attempts),
+        reason,
+        _class_name(type(cause)),
+        (str(cause) or str(error))[:MESSAGE_LIMIT].encode(errors="replace"),  # a text may hold what UTF-8 cannot
+        str(int(history.since * 1000)),
+        str(int(time.time() * 1000)),
+    )
+
+
+def _class_name(kind: type[BaseException]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def _encoded(value: str | bytes | int, size: int) -> bytes:
+    if size:
+        return int(value).to_bytes(size, "big", signed=True)
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from orderkit.engines.base import Answer, Engine
+from orderkit.engines.in_place import SleepInPlace
+from orderkit.engines.parking import ParkKey
 from orderkit.engines.pause import PausePartition
+from orderkit.engines.topics import RetryTopics
 from orderkit.errors import UsageError
-from orderkit.group import GroupMember
 
-ENGINES = {"pause": PausePartition}
+ENGINES: dict[str, type[Engine]] = {
+    "pause": PausePartition,
+    "in-place": SleepInPlace,
+    "topics": RetryTopics,
+    "key-parking": ParkKey,
+}
 
-__all__ = ["ENGINES", "Answer", "Engine", "PausePartition", "make_engine"]
+__all__ = ["ENGINES", "Answer", "Engine", "ParkKey", "PausePartition", "RetryTopics", "SleepInPlace", "find_engine"]
 
 
-def make_engine(name: str, member: GroupMember) -> Engine:
-    """Make the engine called `name`.
+def find_engine(name: str) -> type[Engine]:
+    """Find the engine called `name`.
 
     Raises:
         UsageError: there is none of that name.
     """
     if name not in ENGINES:
         raise UsageError(f"Unknown engine {name!r}. Choose from: {', '.join(ENGINES)}.")
-    return ENGINES[name](member)
+    return ENGINES[name]

@@ -5,28 +5,8 @@ The price is head-of-line blocking: whatever lies behind a failing order in its 
 
 from __future__ import annotations
 
-import time
-
-from orderkit.engines.base import Answer
-from orderkit.group import GroupMember
-from orderkit.progress import Progress
+from orderkit.engines.base import Engine
 
 
-class PausePartition:
-    """The default engine."""
-
-    def __init__(self, member: GroupMember) -> None:
-        self._member = member
-
-    def wait(self, part: Progress, after: float) -> Answer:
-        """Pause the partition until the record is due."""
-        self._member.hold(part, time.monotonic() + after)
-        return Answer.HOLD
-
-    def due(self, now: float) -> list[Progress]:
-        """List the held partitions that may go on; one whose dead letters are refused may not."""
-        return [part for part in self._member.held.values() if part.due <= now and not part.refused]
-
-    def next_due(self) -> float:
-        """Give the time of the earliest wait that ends by itself."""
-        return min((part.due for part in self._member.held.values() if not part.refused), default=float("inf"))
+class PausePartition(Engine):
+    """The default engine: a partition waits for its head record, and for no other."""

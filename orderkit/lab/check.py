@@ -37,7 +37,7 @@ def check(claim: str, answer: Any, truth: Any) -> None:
 
 def _flaw(answer: Any, truth: Any) -> Any:
     """Find what is wrong: nothing (`None`), a text, or `...` for no answer yet."""
-    if _missing(answer):
+    if is_missing(answer):
         return ...
     if not callable(truth):
         return None if _same(answer, truth) else f"{answer!r} is not it"
@@ -56,14 +56,15 @@ def _counter_example(answer: Callable[..., Any], truth: Callable[[Random], Case]
             return ...
         except Exception as error:
             return f"{call} raised {type(error).__name__}: {error}"
-        if _missing(got):
+        if is_missing(got):
             return ...
         if not _same(got, right):
             return f"{call} gave {got!r}; {right!r} is right"
     return None
 
 
-def _missing(answer: Any) -> bool:
+def is_missing(answer: Any) -> bool:
+    """Say whether an answer is still to come."""
     return answer is None or answer is ...
 
 

@@ -1,4 +1,4 @@
-"""Sliders for a run. Each only sets an attribute; whatever is attempted next goes by it."""
+"""Sliders and buttons for a run. Each only sets an attribute; whatever is attempted next goes by it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ipywidgets import Button, Dropdown, FloatSlider, HBox, IntSlider, SelectionSlider, VBox
+from ipywidgets import Button, Dropdown, FloatSlider, HBox, IntSlider, SelectionSlider, ToggleButton, VBox
 
 from orderkit.backoff import FORMULAS
 from orderkit.run import Run
@@ -33,6 +33,7 @@ class Controls:
         self.backoff = Dropdown(options=list(FORMULAS), value=policy.backoff.kind, description="back-off")
         self.backoff_base = FloatSlider(base, min=0, max=max(1.0, base), step=0.01, description="base, seconds")
         self.rate = SelectionSlider(options=_rates(every), value=every, description="orders a second")
+        self.pause = ToggleButton(run.producer.paused, description="Pause")
         self.stop = Button(description="Stop")
         knobs = (self.failure_rate, self.poison_rate, self.max_attempts, self.backoff_base, self.rate)
         for knob in knobs:
@@ -40,12 +41,14 @@ class Controls:
         for knob in (*knobs, self.backoff):
             knob.style.description_width = "8.5em"
             knob.layout.width = "24em"
+        for widget in (*knobs, self.backoff, self.pause, self.stop):
+            _unbind(widget)
         self._connect()
         self.box = VBox(
             [
                 HBox([VBox([self.failure_rate, self.poison_rate, self.rate]),
                       VBox([self.max_attempts, self.backoff, self.backoff_base])]),
-                self.stop,
+                HBox([self.pause, self.stop]),
             ]
         )  # fmt: skip
 
@@ -57,6 +60,7 @@ class Controls:
         _on_change(self.max_attempts, lambda value: self._set_policy(max_attempts=value))
         _on_change(self.backoff, lambda value: self._set_backoff(kind=value))
         _on_change(self.backoff_base, lambda value: self._set_backoff(base=value))
+        _on_change(self.pause, lambda value: setattr(run.producer, "paused", value))
         self.stop.on_click(lambda _: run.stop())
 
     def _set_policy(self, **changes: Any) -> None:
@@ -69,11 +73,20 @@ class Controls:
     def __repr__(self) -> str:
         return (
             "Sliders, in a live notebook: failure rate, poison rate, orders a second, "
-            "max attempts, back-off and its base; a Stop button"
+            "max attempts, back-off and its base; the buttons Pause and Stop"
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+
+def _unbind(widget: Any) -> None:
+    """Let a widget's changes arrive where the browser sends them, beside the cell that runs.
+
+    ipykernel 7.4 takes them to where the widget was made, which is that cell, and while it awaits they are not
+    acknowledged. The browser holds back all further changes of a widget until one is: it would work only once.
+    """
+    getattr(widget.comm, "__dict__", {}).pop("_reply_subshell_id", None)
 
 
 def _on_change(widget: Any, do: Callable[[Any], None]) -> None:

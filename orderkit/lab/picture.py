@@ -12,6 +12,7 @@ from orderkit.chart import draw, draw_dead
 from orderkit.run import Run
 
 DPI = 100
+QUICK = {"compress_level": 1}  # a live frame is drawn more often than it is stored; the file grows by a tenth
 
 
 class Picture:
@@ -32,7 +33,7 @@ class Picture:
     def png(self) -> bytes:
         """Give the image as a PNG file."""
         file = BytesIO()
-        self.figure.savefig(file, format="png", dpi=DPI)
+        self.figure.savefig(file, format="png", dpi=DPI, pil_kwargs=QUICK)
         return file.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:

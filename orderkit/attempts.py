@@ -1,0 +1,158 @@
+"""Delivery attempts: the handler is called, and what it raises is decided and carried out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from orderkit.backlog import Backlog
+from orderkit.budget import Budget
+from orderkit.delivery import Mode
+from orderkit.engines import Answer, Engine
+from orderkit.group import GroupMember
+from orderkit.ledger import Attempt
+from orderkit.loop import Loop
+from orderkit.order import Order
+from orderkit.progress import Progress
+from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, Stop
+from orderkit.saved import History
+from orderkit.tally import AVERAGED, DEAD, RETRY, SKIPPED
+
+
+class Attempts(Loop):
+    """A loop that knows how to give the records of a partition their attempts, in order."""
+
+    member: GroupMember
+    engine: Engine
+    delivery: Mode
+    _until = 0.0  # the end of this slice on the monotonic clock; 0 stops handling at the next record
+    _good_from = 0  # all before this record of the batch is counted in the budget
+
+    def _attempt_all(self, part: Progress, batch: Backlog, attempts: list[Attempt], aside: set[int]) -> int:
+        """Attempt records, in order; note what is not a success at once, and return how many are out of the way."""
+        handler: Callable[[Any, int], object] = self.handler  # a cast at each call would cost as much as the call
+        clock, orders, offsets = time.monotonic, batch.orders, batch.offsets
+        failed, lines = part.failed, part.park.lines
+        self._good_from = 0
+        stop = int(min(len(orders), max(0, self._limit - self.ledger.finished)))
+        if stop and part.suspected(self.policy.max_attempts):
+            stop = 1  # one by one, each announced: if it kills us, the next start knows
+            self.delivery.announce(part, offsets[0])
+            if part.gone:
+                return 0
+        for i in range(stop):
+            if clock() >= self._until:
+                return i
+            order: Any = orders[i]
+            if lines or (failed and offsets[i] in failed):
+                answer = self._attempt_again(part, batch, i, attempts)
+            elif order.__class__ is not dict:  # it could not be decoded, and is never tried again
+                answer = self._failed(part, batch, i, History(), order, attempts)
+            else:
+                try:
+                    handler(order, 1)
+                    continue
+                except Exception as error:  # whatever the handler raises, `decide` has an answer
+                    history = History()
+                    answer = self._failed(part, batch, i, history, error, attempts)
+                # Not within the `except`, or the next attempt's error would pass for a result of this one.
+                if answer is Answer.AGAIN:
+                    answer = self._attempt(part, batch, i, history, attempts)
+            if answer is Answer.HOLD:
+                return i
+            self._good_from = i + 1
+            if answer is Answer.ASIDE:
+                aside.add(i)
+        return stop
+
+    def _attempt_again(self, part: Progress, batch: Backlog, i: int, attempts: list[Attempt]) -> Answer:
+        """Attempt a record that may have failed before, or may have to wait for another of its key."""
+        answer = self.engine.before(part, batch, i)
+        if answer is not Answer.DONE:
+            return answer
+        order, history = batch.orders[i], part.failed.get(batch.offsets[i]) or History()
+        if history.killed:
+            history.killed, part.deaths = False, 0  # what did it is found
+            error = Killed("the consumer ended during this attempt")
+            answer = self._failed(part, batch, i, history, error, attempts)
+        elif isinstance(order, Failure):
+            return self._failed(part, batch, i, history, order, attempts)
+        elif (early := history.due - time.time()) > 0:
+            self.member.hold(part, time.monotonic() + early)
+            return Answer.HOLD
+        else:
+            answer = Answer.AGAIN
+        return self._attempt(part, batch, i, history, attempts) if answer is Answer.AGAIN else answer
+
+    def _attempt(self, part: Progress, batch: Backlog, i: int, history: History, attempts: list[Attempt]) -> Answer:
+        """Attempt a record until it has its fate, or has to wait."""
+        answer, order, handler = Answer.AGAIN, cast(Order, batch.orders[i]), self.handler
+        while answer is Answer.AGAIN:
+            try:
+                handler(order, history.attempts + 1)
+            except Exception as error:  # whatever the handler raises, `decide` has an answer
+                answer = self._failed(part, batch, i, history, error, attempts)
+            else:
+                answer = Answer.DONE
+                if history.attempts:
+                    attempts.append(Attempt(i, time.time(), history.attempts + 1, AVERAGED))
+                    part.failed.pop(batch.offsets[i], None)
+                    if self.budget:
+                        self._count_good(i + 1)
+        return answer
+
+    def _failed(
+        self, part: Progress, batch: Backlog, i: int, history: History, error: Exception, attempts: list[Attempt]
+    ) -> Answer:
+        """Carry out what `decide` says of a failed attempt."""
+        if self.budget:
+            self._count_good(i)
+        order, now = batch.orders[i], time.time()
+        history.failed(now)
+        reason, decision = self._judge(order, error, history, now)
+        told = f"{type(error).__name__}: {error!s}"
+        if isinstance(decision, Retry):
+            attempts.append(Attempt(i, now, history.attempts, RETRY, decision.after, reason, told))
+            history.wait = decision.after
+            if decision.after <= 0 and time.monotonic() < self._until:
+                return Answer.AGAIN
+            return self._wait(part, batch, i, history)
+        if isinstance(decision, Stop):
+            history.attempts -= 1  # the attempt does not count against the order
+            self._break(f"{part}@{batch.offsets[i]}", error)
+            part.failed[batch.offsets[i]] = history
+            return Answer.HOLD
+        if isinstance(decision, DeadLetter) and not self._affordable(reason, history):
+            after = cast(Budget, self.budget).wait(history)
+            attempts.append(Attempt(i, now, history.attempts, RETRY, after, reason, told))
+            part.failed[batch.offsets[i]] = history
+            return self.engine.brake(part, batch, i, history, after)
+        if isinstance(decision, DeadLetter):
+            self.letters.send(batch.messages[i], part, reason, error, history)
+            part.dead += 1
+        else:
+            part.skipped += 1
+        fate = DEAD if isinstance(decision, DeadLetter) else SKIPPED
+        attempts.append(Attempt(i, now, history.attempts, fate, 0.0, reason, told))
+        part.failed.pop(batch.offsets[i], None)
+        return Answer.DONE
+
+    def _count_good(self, until: int) -> None:
+        """Tell the budget that all before `until` in this batch was averaged, since it was last told."""
+        if self.budget:
+            self.budget.good(max(0, until - self._good_from))
+        self._good_from = until
+
+    def _affordable(self, reason: Reason, history: History) -> bool:
+        """Whether the budget has room for a dead letter; a probe's own goes through if no attempt can help it."""
+        hopeless = history.held and reason in ("poison", "permanent")
+        return self.budget is None or self.budget.allows() or hopeless
+
+    def _wait(self, part: Progress, batch: Backlog, i: int, history: History) -> Answer:
+        """Let the engine wait; without a back-off the slice is over, and the record comes next."""
+        part.failed[batch.offsets[i]] = history
+        if history.wait > 0:
+            return self.engine.wait(part, batch, i, history, history.wait)
+        self.member.hold(part, time.monotonic())
+        return Answer.HOLD

@@ -1,0 +1,70 @@
+"""`orderkit bench`: the whole job, orderkit and its peers side by side."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from orderkit.brokers import ApacheBroker
+from orderkit.cli.options import at_least, connection_options, json_option, make_connection, print_json
+from orderkit.kafka import named_broker
+
+QUICK_ORDERS, QUICK_ROUNDS = 200_000, 3
+
+
+@click.command()
+@click.option("--orders", default=1_000_000, show_default=True, help="Orders in one run; slow contenders get a share.")
+@click.option("--rounds", default=5, show_default=True, help="Rounds; in each, all contenders run once.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only this contender, and orderkit; may be repeated.")
+@click.option("--quick", is_flag=True, help="A minute: fewer orders, three rounds, nobody who needs an installation.")
+@click.option("--produce", is_flag=True, help="Measure producing, with every delivery accounted for.")
+@connection_options
+@click.option("--chart", metavar="FILE", help="Save a picture (.png, .svg, .pdf).")
+@json_option
+def bench(**options: Any) -> int:
+    """Measure the whole job on real Kafka: orderkit and its peers, results checked before a rate counts.
+
+    Without a broker of yours, one is started: needs pip install "orderkit[kafka]". What peers need is installed
+    once, into a cache folder.
+    """
+    from orderkit.bench import (  # noqa: PLC0415  only who measures
+        CONTENDERS,
+        PRODUCERS,
+        Stage,
+        choose,
+        contest,
+        report,
+    )
+
+    at_least("orders", options["orders"], 100)
+    at_least("rounds", options["rounds"], 1)
+    chosen = choose(options["only"], PRODUCERS if options["produce"] else CONTENDERS)
+    orders, rounds = options["orders"], options["rounds"]
+    if options["quick"]:
+        orders, rounds = min(orders, QUICK_ORDERS), min(rounds, QUICK_ROUNDS)
+        chosen = [one for one in chosen if not one.needs or one.name in options["only"]]
+    if options["chart"]:
+        from orderkit.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
+
+        can_save(options["chart"])
+    with ExitStack() as stack:
+        if options["bootstrap_server"] or options["command_config"] or named_broker():
+            connection = make_connection(options)
+        else:
+            connection = stack.enter_context(ApacheBroker({})).connection
+        entries = [entry for one in chosen for entry in one.entries()]
+        rows = contest(Stage(connection), entries, orders, rounds, _tell, produce=options["produce"])
+    about = report.machine()
+    if options["chart"]:
+        report.save_chart(rows, options["chart"])
+    if options["as_json"]:
+        print_json(report.as_dict(rows, about))
+    else:
+        report.show(rows, about)
+    return 1 if any(row.wrong for row in rows) else 0
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,79 @@
+"""`orderkit crash-test`: hurt a producer and its consumers on purpose, and show what was lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from orderkit.cli.options import at_least, json_option, print_json
+from orderkit.delivery import MODES
+from orderkit.engines import ENGINES
+
+
+@click.command("crash-test")
+@click.option("--plans", default=6, show_default=True, help="How many seeds in a row.")
+@click.option("--seed", default=0, show_default=True, help="The first one; a seed repeats its plan.")
+@click.option(
+    "--delivery", "deliveries", multiple=True, help=f"Only these, of: {', '.join(MODES)}.  [default: all of them]"
+)
+@click.option("--engine", default="pause", show_default=True, help=f"How a retry waits: {', '.join(ENGINES)}.")
+@click.option("--orders", default=300, show_default=True, help="Orders in each plan.")
+@click.option("--members", default=2, show_default=True, help="Consumers in the group.")
+@click.option("--act", "acts", multiple=True, help="Besides kill -9, only these injuries; see --list.")
+@click.option("--list", "show", is_flag=True, help="List what can go wrong, and where; nothing is run.")
+@click.option("--lanes", default=2, show_default=True, help="Plans at the same time, each with a broker of its own.")
+@json_option
+def crash_test(**options: Any) -> int:
+    """Kill, stop and cut off real processes by a seeded plan, and audit from the topics what was lost or doubled.
+
+    Needs pip install "orderkit[kafka]". Exit status 1 when a delivery mode did not keep what it promises.
+    """
+    from orderkit import crash  # noqa: PLC0415  a broker's worth of modules, for this command only
+
+    if options["show"]:
+        return _list()
+    at_least("plans", options["plans"], 1)
+    at_least("lanes", options["lanes"], 1)
+    plans = crash.make_plans(
+        options["plans"],
+        options["seed"],
+        options["deliveries"] or list(MODES),
+        acts=options["acts"] or tuple(crash.ACTS),
+        engine=options["engine"],
+        orders=options["orders"],
+        members=options["members"],
+    )
+    outcomes = crash.crash_test(plans, lanes=options["lanes"], told=_tell)
+    if options["as_json"]:
+        print_json({"plans": [crash.as_dict(outcome) for outcome in outcomes], "sums": outcomes.sums()})
+    else:
+        click.echo(outcomes)
+    for outcome in outcomes.broken:
+        plan = outcome.plan
+        click.echo(
+            f"seed {plan.seed}, {plan.delivery}: {'; '.join(outcome.broken)}. Repeat it: orderkit crash-test "
+            f"--plans 1 --seed {plan.seed} --delivery {plan.delivery} --engine {plan.engine} --orders {plan.orders}",
+            err=True,
+        )
+        for note in outcome.notes:
+            click.echo(f"  {note}", err=True)
+    return 1 if outcomes.broken else 0
+
+
+def _tell(outcome: Any) -> None:
+    verdict = "; ".join(outcome.broken) or "kept"
+    click.echo(
+        f"seed {outcome.plan.seed} {outcome.plan.delivery}: {outcome.plan}: {verdict} ({outcome.seconds:.0f} s)",
+        err=True,
+    )
+
+
+def _list() -> int:
+    from orderkit.crash.plan import ACTS, POINTS, PRODUCER_POINTS  # noqa: PLC0415
+
+    for title, told in (("act", ACTS), ("point of a consumer", POINTS), ("point of the producer", PRODUCER_POINTS)):
+        click.echo(f"{title}:")
+        for name, text in told.items():
+            click.echo(f"  {name:<16}{text}")
+    return 0

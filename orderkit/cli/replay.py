@@ -1,0 +1,168 @@
+"""`orderkit dlq replay`: move dead letters back, with brakes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from orderkit.avro import Codec
+from orderkit.cli.letters import dlq_topic_option, filter_options, make_filter
+from orderkit.cli.options import (
+    at_least,
+    connection_options,
+    json_option,
+    make_connection,
+    print_json,
+    schema_option,
+    stop_on_signal,
+)
+from orderkit.dead_letters import DLQ_CONFIG
+from orderkit.dead_letters.batch import DOUBLED, FAILED, FILTERED, LEFT, MOVED, PARKED, SPENT, UNKNOWN
+from orderkit.dead_letters.mending import Mender, load_transform
+from orderkit.dead_letters.parallel import ParallelReplay
+from orderkit.dead_letters.replay import Replay
+from orderkit.dead_letters.report import ReplayReport
+from orderkit.errors import UsageError
+
+Job = Replay | ParallelReplay
+FATES = {
+    PARKED: "parked: replayed too often",
+    SPENT: "left: replayed too often, and there is no --parking",
+    DOUBLED: "left: replayed before, would count twice",
+    UNKNOWN: "left: no header of any known dialect",
+    LEFT: "left: the transform gave None",
+    FAILED: "left: THE TRANSFORM FAILED",
+    FILTERED: "left: not meant by the filter",
+}
+
+
+@click.command()
+@filter_options
+@click.option("--to", metavar="TOPIC", help="Move all there; by default each to where it came from first.")
+@click.option("--rate", type=float, metavar="N", help="At most so many records per second.")
+@click.option("--limit", type=int, metavar="N", help="At most so many records; run again for the next.")
+@click.option("--max-replays", default=3, show_default=True, help="A record replayed so often is not replayed again.")
+@click.option("--parking", metavar="TOPIC", help="Where such a record goes; made if missing. By default it stays.")
+@click.option("--transform", metavar="MODULE:FUNCTION", help="Mends orders: (order or None, letter) -> order or None.")
+@click.option("--jobs", default=1, show_default=True, help="Processes that share the partitions, for more speed.")
+@click.option("--exactly-once", is_flag=True, help="Records and offsets in one transaction; needs a real broker.")
+@click.option("--no-check", is_flag=True, help="Do not look in the targets for what was replayed before.")
+@click.option("--group", help="Whose offsets are the progress; by default one for this source, target and filter.")
+@click.option("--yes", is_flag=True, help="Move without asking.")
+@click.option("--dry-run", is_flag=True, help="Show what would move, and move nothing.")
+@schema_option
+@dlq_topic_option
+@connection_options
+@json_option
+def replay(**options: Any) -> int:
+    """Move dead letters back to where they came from. Shows what would move, and asks, before it moves anything.
+
+    It may be interrupted, or killed, at any point: the same command goes on where it was.
+    """
+    at_least("limit", options["limit"], 0)
+    at_least("max-replays", options["max_replays"], 1)
+    at_least("jobs", options["jobs"], 1)
+    if options["rate"] is not None and not options["rate"] > 0:
+        raise UsageError(f"--rate is {options['rate']:g}; it must be more than 0.")
+    if options["yes"] and options["dry_run"]:
+        raise UsageError("--yes and --dry-run exclude each other.")
+    make = _maker(options)
+    if not options["yes"] and not _wanted(make(), options):
+        return 0
+    job = make()
+    with stop_on_signal(job.stop), _bar(job, options) as watch:
+        report = job.run(watch)
+    _tell(report, options, "moved")
+    return 1 if report.failed else 0
+
+
+def _maker(options: dict[str, Any]) -> Callable[[], Job]:
+    """Read the options; give a function that makes the job, once to look and once to move."""
+    connection, codec = make_connection(options), Codec(schema=options["schema"])
+    only, source, parking = make_filter(options, codec), options["dlq_topic"], options["parking"]
+    transform = options["transform"]
+    mender = Mender(load_transform(transform), options["schema"]) if transform else None
+    if parking is not None and parking not in (source, options["to"]) and not options["dry_run"]:
+        connection.create_topics({parking: len(connection.partitions(source))}, DLQ_CONFIG)
+    settings: dict[str, Any] = {
+        "to": options["to"],
+        "only": only,
+        "group": options["group"],
+        "max_replays": options["max_replays"],
+        "parking": parking,
+        "mender": mender,
+        "codec": codec,
+        "rate": options["rate"],
+        "limit": options["limit"],
+        "exactly_once": options["exactly_once"],
+        "check": not options["no_check"],
+    }
+    if options["jobs"] > 1:
+        return lambda: ParallelReplay(connection, source, options["jobs"], **settings)
+    return lambda: Replay(connection, source, **settings)
+
+
+def _wanted(job: Job, options: dict[str, Any]) -> bool:
+    """Show what would move; whether to go on."""
+    with stop_on_signal(job.stop), _bar(job, options) as watch:
+        report = job.preview(watch)
+    asks = sys.stdin.isatty() and sys.stdout.isatty() and not options["dry_run"] and not options["as_json"]
+    _tell(report, options, "would move")
+    if not report.written:
+        return False
+    if asks:
+        return click.confirm(f"Move {report.written} records?")
+    if not options["as_json"]:
+        click.echo("Nothing was moved: this was a dry run. Add --yes to move.")
+    return False
+
+
+def _tell(report: ReplayReport, options: dict[str, Any], verb: str) -> None:
+    if options["as_json"]:
+        print_json({**report.as_dict(), "dry_run": verb != "moved"})
+        return
+    for text in report.errors:
+        click.echo(f"transform: {text}", err=True)
+    if not report.looked:
+        click.echo(f"Nothing to replay: group {report.group} has been through all of {report.source}.")
+        return
+    if report.counts[FILTERED] == report.looked:
+        click.echo(f"No dead letter in {report.source} matches the filter; there is nothing to move.")
+        return
+    rate = (
+        f" in {report.seconds:.1f} s ({report.written / report.seconds:,.0f}/s)"
+        if verb == MOVED and report.written
+        else ""
+    )
+    click.echo(f"{report.looked} dead letters looked at in {report.source}{rate}")
+    for target, many in report.targets.items():
+        click.echo(f"  {many:8}  {verb} to {target}")
+    for note in report.notes:
+        click.echo(f"            {note}")
+    for fate, text in FATES.items():
+        if report.counts[fate]:
+            click.echo(f"  {report.counts[fate]:8}  {text}")
+    if report.waiting:
+        click.echo(f"  {report.waiting:8}  wait in {report.source}: run the same command again to try them again")
+    for check in report.checks.values():
+        if check.doubled:
+            click.echo(f"  {check}")
+
+
+@contextmanager
+def _bar(job: Job, options: dict[str, Any]) -> Iterator[Callable[[ReplayReport], object]]:
+    """Show progress on a terminal, and nothing in a pipe."""
+    if options["as_json"] or not sys.stderr.isatty():
+        yield lambda _report: None
+        return
+    from rich.console import Console  # noqa: PLC0415  only on a terminal
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"looking through {job.source}", total=None)
+        yield lambda report: bar.update(task, completed=report.looked, total=job.total)

@@ -1,0 +1,194 @@
+"""The commits of a group's member: in the background, or waited for; never two at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from orderkit.patience import call_aside, call_here, is_answered
+from orderkit.progress import Checkpoint, Progress
+from orderkit.saved import Saved
+
+log = logging.getLogger("orderkit")
+
+COMMIT, LAST_COMMIT = 10.0, 5.0  # seconds for a commit that is waited for: at work, and when leaving
+Key = tuple[str, int]
+Commits = dict[Key, tuple[Progress, Checkpoint]]
+# Another member has the partition now, or soon will; it starts from the last commit that went through.
+MOVED_ON = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError._NO_OFFSET,
+    KafkaError._STATE,
+    KafkaError._ASSIGNMENT_LOST,
+}
+
+
+class Committer:
+    """Commits checkpoints.
+
+    Args:
+        parts: the partitions that are ours, by topic and number; others are not committed.
+    """
+
+    client: Consumer
+
+    def __init__(self, parts: Mapping[Key, Progress]) -> None:
+        self.patience = COMMIT
+        self.times: deque[float] = deque(maxlen=100)  # seconds that the latest commits took
+        self.count = 0
+        self._parts = parts
+        self._sent: Commits = {}
+        self._sent_at = 0.0
+        self._waiting: Commits = {}
+        self._doubtful: set[Progress] = set()  # a commit of theirs failed or was not answered, and none after it went
+        self.in_callback = False  # of the client: while it lasts no other thread's commit is answered
+        self._asked: Future[list[TopicPartition] | None] | None = None  # the commit that is, or was, waited for
+
+    def start(self, ready: Iterable[tuple[Progress, Checkpoint]]) -> None:
+        """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
+        self._waiting |= {part.key: (part, point) for part, point in ready}
+        if self._sent or not self._waiting or not self._is_free(0):
+            return
+        self._sent, self._waiting = self._waiting, {}
+        self._sent_at = time.monotonic()
+        try:
+            self.client.commit(offsets=to_offsets(self._sent.values()), asynchronous=True)
+        except KafkaException as error:
+            self.answered(error.args[0], [])
+
+    def answered(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        """Take in the answer to a commit in the background; what failed is tried again, unless newer work waits."""
+        sent, self._sent = self._sent, {}
+        failed = {(offset.topic, offset.partition) for offset in offsets if offset.error}
+        for key, (part, point) in sent.items():
+            if error is None and key not in failed:
+                self._went_through(part, point)
+            elif self._parts.get(key) is part:  # else another member has it now
+                self._waiting.setdefault(key, (part, point))
+        if error is None:
+            self.note(self._sent_at)
+        elif error.code() not in MOVED_ON:
+            log.warning("the commit failed and will be tried again: %s", error.str())
+
+    def note(self, since: float) -> None:
+        """Count a commit that went through, and the time it took."""
+        self.count += 1
+        self.times.append(time.monotonic() - since)
+
+    def pending(self, part: Progress) -> Checkpoint | None:
+        """Give the newest checkpoint of a partition that waits for a commit, or for its answer."""
+        for commits in (self._waiting, self._sent):
+            if part.key in commits:
+                return commits[part.key][1]
+        return None
+
+    def finish(self, deadline: float) -> None:
+        """Wait for the answer to the commit under way, in the last turn: two at once could overtake each other."""
+        began = time.monotonic()
+        while self._sent and time.monotonic() < min(deadline, began + LAST_COMMIT):
+            self.client.poll(0.05)  # a record that comes now is not committed, and so not lost
+        self.patience = max(1.0, LAST_COMMIT - (time.monotonic() - began))
+
+    def now(self, ready: Iterable[tuple[Progress, Checkpoint]], timeout: float = COMMIT) -> bool:
+        """Commit and wait for the answer; say whether all went through within `timeout` seconds, or our patience.
+
+        A client that has lost its brokers never answers. What such a commit did is known when offsets are read.
+        """
+        wanted = self._sent | self._waiting | {part.key: (part, point) for part, point in ready}
+        self._waiting = {}
+        pending = [(part, point) for key, (part, point) in wanted.items() if self._parts.get(key) is part]
+        since = time.monotonic()
+        deadline = since + min(timeout, self.patience)
+        while pending and time.monotonic() < deadline and self._is_free(deadline):
+            self._asked = self._commit(to_offsets(pending))
+            if not self._is_free(deadline):
+                log.warning("the commit is not answered")
+                break
+            try:
+                answers = self._asked.result() or []
+            except KafkaException as error:
+                log.warning("the commit failed: %s", error.args[0].str())
+                if error.args[0].code() in MOVED_ON:
+                    break
+                time.sleep(0.1)  # the loop has ended or the partitions are going: nobody waits for a poll
+                continue
+            failed = {(answer.topic, answer.partition) for answer in answers if answer.error}
+            for part, point in pending:
+                if part.key not in failed:
+                    self._went_through(part, point)
+            pending = [(part, point) for part, point in pending if part.key in failed]
+            self.note(since)
+        self._doubtful.update(part for part, _ in pending)
+        return not pending
+
+    def _went_through(self, part: Progress, point: Checkpoint) -> None:
+        part.went_through(point)
+        self._doubtful.discard(part)
+
+    def _commit(self, offsets: list[TopicPartition]) -> Future[list[TopicPartition] | None]:
+        commit = partial(self.client.commit, offsets=offsets, asynchronous=False)
+        return call_here(commit) if self.in_callback else call_aside(commit)
+
+    def _is_free(self, deadline: float) -> bool:
+        return self._asked is None or is_answered(self._asked, deadline)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a thread still waits in the client for the answer to a commit."""
+        return not self._is_free(0)
+
+    def give_up(self) -> None:
+        """Drop every commit under way: its answer will not come. Where it stands is known when offsets are read."""
+        self._doubtful.update(part for part, _ in self._sent.values())
+        self._sent, self._waiting, self._asked = {}, {}, None
+
+    def forget(self, part: Progress) -> bool:
+        """Drop what was to be committed of a partition that is somebody else's now.
+
+        Returns:
+            Whether a commit that was made of it may still arrive.
+        """
+        sent, _ = self._sent.get(part.key, (None, None))
+        waiting, _ = self._waiting.pop(part.key, (None, None))  # one that failed may have arrived all the same
+        doubtful = part in self._doubtful or part in (sent, waiting)
+        self._doubtful.discard(part)
+        return doubtful
+
+
+def to_offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
+    """Give offsets with what is saved beside them, as Kafka takes both."""
+    return [TopicPartition(part.topic, part.partition, point.offset, point.saved.to_text()) for part, point in ready]
+
+
+def committed(client: Consumer, wanted: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+    """Ask what a group has committed. Of a partition with an error nothing is known, least of all that it has nothing.
+
+    Raises:
+        KafkaException: the broker does not answer, or not for every partition.
+    """
+    offsets: list[TopicPartition] = client.committed(wanted, timeout=timeout)
+    for offset in offsets:
+        if offset.error:
+            raise KafkaException(offset.error)
+    return offsets
+
+
+def saved_with(offset: TopicPartition) -> Saved | None:
+    """Give what was saved with a committed offset; another program saves nothing, and that is worth a warning."""
+    saved = Saved.from_text(offset.metadata)
+    if offset.offset >= 0 and saved is None:
+        log.warning(
+            "%s[%d] was committed without an average, by another program; its average starts at %d",
+            offset.topic, offset.partition, offset.offset,
+        )  # fmt: skip
+    return saved

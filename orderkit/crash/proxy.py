@@ -1,0 +1,75 @@
+"""A network that can fail: a TCP relay between one consumer and the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+HOST = "127.0.0.1"
+CHUNK = 65_536  # bytes
+
+
+class Proxy:
+    """Relays each connection to a target; can go silent or slow. It ends with `close`."""
+
+    def __init__(self) -> None:
+        self.target: tuple[str, int] | None = None
+        self.delay = 0.0  # seconds by which every chunk is late, in both directions
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="orderkit-proxy", daemon=True)
+        self._thread.start()
+        self._flows, self._server = self._call(self._open())
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _open(self) -> tuple[asyncio.Event, asyncio.Server]:
+        flows = asyncio.Event()
+        flows.set()
+        return flows, await asyncio.start_server(self._relay, HOST, 0)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            if self.target is None:
+                return writer.close()
+            there, back = await asyncio.open_connection(*self.target)
+            await asyncio.gather(self._forward(reader, back), self._forward(there, writer))
+        writer.close()
+        return None
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass bytes on; while the network is silent they wait here, and arrive late."""
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(CHUNK):
+                await self._flows.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+    def cut(self) -> None:
+        """Go silent, as with a pulled cable: nothing comes through, and nobody is told."""
+        self._loop.call_soon_threadsafe(self._flows.clear)
+
+    def mend(self) -> None:
+        """Let everything through again, what was held back first."""
+        self._loop.call_soon_threadsafe(self._flows.set)
+
+    def close(self) -> None:
+        """End all connections."""
+        self._call(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

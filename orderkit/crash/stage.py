@@ -1,0 +1,129 @@
+"""Where crash tests take place: a real broker, with one network path that can fail."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Self, TypeVar
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from orderkit.brokers import ApacheBroker
+from orderkit.crash.plan import SESSION
+from orderkit.crash.proxy import HOST, Proxy
+from orderkit.dead_letters.writer import DLQ_CONFIG
+from orderkit.errors import OrderkitError
+from orderkit.kafka import Connection
+
+CLIENTS = {
+    "session.timeout.ms": str(int(SESSION * 1000)),
+    "heartbeat.interval.ms": "300",
+    "reconnect.backoff.ms": "50",
+    "reconnect.backoff.max.ms": "500",
+    "log_level": "0",  # outages are what a crash test is for
+}
+TINY = "200"  # bytes: too few for a dead letter with its story, enough for a transaction's end marker
+IN_FORCE = 1.5  # seconds after which every transaction that began before a change has ended
+AWAY_AT_MOST = 60.0  # seconds in which a broker that was stopped is there again
+Answer = TypeVar("Answer")
+
+
+class Stage:
+    """A broker of its own for one trial after the other; a trial has its own topics and group.
+
+    Raises:
+        OrderkitError: there is no real broker to be had; says what to install.
+    """
+
+    def __init__(self) -> None:
+        self.proxy = Proxy()
+        port = _free_port()
+        try:
+            self.broker = ApacheBroker(
+                {},
+                port=port,
+                listeners={"PLAINTEXT": "PLAINTEXT", "FAR": "PLAINTEXT"},
+                properties={"advertised.listeners": f"PLAINTEXT://{HOST}:{port},FAR://{HOST}:{self.proxy.port}"},
+            )
+        except OrderkitError:
+            self.proxy.close()
+            raise
+        host, far = self.broker.address("FAR").split(":")
+        self.proxy.target = host, int(far)
+        self.near = Connection(self.broker.bootstrap, CLIENTS)
+        self.far = Connection(f"{HOST}:{self.proxy.port}", CLIENTS)
+        self.called_off = threading.Event()  # nobody waits for the trial any more
+        self._one_at_a_time = threading.Lock()
+
+    def restart(self, *, hard: bool) -> None:
+        """End the broker, in good order or as a power cut would, and start it on its data."""
+        with self._one_at_a_time:
+            if hard:
+                self.broker.kill()
+            else:
+                self.broker.down()
+            self.broker.up()
+
+    def create_topics(self, orders: Mapping[str, int], dead_letters: Mapping[str, int]) -> None:
+        """Create topics (name to number of partitions), those for dead letters as the kit has them."""
+        self.near.create_topics(orders)
+        self.near.create_topics(dead_letters, DLQ_CONFIG)
+
+    def refuse(self, topic: str) -> None:
+        """Let a topic refuse every record."""
+        self._limit(topic, TINY)
+
+    def accept(self, topic: str) -> None:
+        """Let it take records again."""
+        self._limit(topic, DLQ_CONFIG["max.message.bytes"])
+
+    def _limit(self, topic: str, size: str) -> None:
+        entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        admin = self.near.admin()
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result()
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic, and wait until it is gone."""
+        if topic in self.near.metadata().topics:  # an attempt before this one may have succeeded
+            self.near.delete_topics([topic])
+        deadline = time.monotonic() + 10
+        while topic in self.near.metadata().topics and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def insist(self, change: Callable[[], Answer]) -> Answer:
+        """Make a change until it succeeds: another injury may have taken the broker away for a moment."""
+        deadline = time.monotonic() + AWAY_AT_MOST
+        while True:
+            try:
+                return change()
+            except (KafkaException, OrderkitError):
+                if time.monotonic() > deadline or self.called_off.is_set():
+                    raise
+                time.sleep(0.2)
+
+    def close(self) -> None:
+        """End the broker and the network."""
+        self.broker.close()
+        self.proxy.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as found:
+        port: int = found.getsockname()[1]
+        return port

@@ -1,0 +1,189 @@
+"""Which dead letters are meant: one filter for looking at them and for moving them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from itertools import islice
+
+from orderkit.avro import Codec
+from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.dead_letters.where import Where
+from orderkit.errors import UsageError
+from orderkit.order import Order
+from orderkit.retry import Failure
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+BATCH = 1000  # letters whose orders are decoded at once
+
+
+@dataclass(frozen=True)
+class LetterFilter:
+    """Says which dead letters are meant; what is left empty does not restrict.
+
+    Args:
+        reasons: of these reasons, as `poison`.
+        exceptions: whose exception's class has one of these names, with or without its module; `*` stands for anything.
+        products: whose order is for one of these products.
+        keys: whose key is one of these texts.
+        since, until: written to the dead-letter topic from then on, and before; seconds since 1970.
+        topics, partitions: that came from there last.
+        attempts: that had so many delivery attempts: the least and the most.
+        dialects: written by these systems.
+        places: that lie there: `(partition, offset)`.
+        where: whose order fulfils this condition.
+    """
+
+    reasons: Sequence[str] = ()
+    exceptions: Sequence[str] = ()
+    products: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    since: float | None = None
+    until: float | None = None
+    topics: Sequence[str] = ()
+    partitions: Sequence[int] = ()
+    attempts: tuple[float, float] | None = None
+    dialects: Sequence[str] = ()
+    places: Sequence[tuple[int, int]] = ()
+    where: Where | None = field(default=None)
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether it looks into the order."""
+        return bool(self.products or self.where)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every dead letter is meant."""
+        return self == LetterFilter()
+
+    def __str__(self) -> str:
+        named = {
+            name: value.text if isinstance(value, Where) else value
+            for name in self.__dataclass_fields__
+            if (value := getattr(self, name)) not in ((), None, [])
+        }
+        return ", ".join(f"{name} {value}" for name, value in named.items())
+
+    def matches(self, letter: DeadLetterRecord, order: Order | Failure | None = None) -> bool:
+        """Whether a dead letter is meant.
+
+        Args:
+            letter: the dead letter.
+            order: what its value says, where that matters; what cannot be decoded has no product and fulfils nothing.
+        """
+        return self._story_matches(letter) and (not self.needs_order or self._order_matches(order))
+
+    def _story_matches(self, letter: DeadLetterRecord) -> bool:  # noqa: PLR0911  one line for each condition
+        story = letter.story
+        if self.reasons and story.get("reason") not in self.reasons:
+            return False
+        if self.exceptions and not _named(story.get("exception", ""), self.exceptions):
+            return False
+        if self.keys and (letter.key is None or letter.key.decode(errors="replace") not in self.keys):
+            return False
+        if self.since is not None and letter.timestamp < self.since * 1000:
+            return False
+        if self.until is not None and letter.timestamp >= self.until * 1000:
+            return False
+        if self.topics and letter.origin[0] not in self.topics:
+            return False
+        if self.partitions and _number(story.get("partition")) not in self.partitions:
+            return False
+        if self.attempts and not self.attempts[0] <= _number(story.get("attempts")) <= self.attempts[1]:
+            return False
+        if self.dialects and letter.dialect not in self.dialects:
+            return False
+        return not self.places or (letter.partition, letter.offset) in self.places
+
+    def _order_matches(self, order: Order | Failure | None) -> bool:
+        if order is None or isinstance(order, Failure):
+            return False
+        if self.products and order["product"] not in self.products:
+            return False
+        return self.where is None or self.where(order)
+
+
+def select(
+    letters: Iterable[DeadLetterRecord], only: LetterFilter, codec: Codec | None = None
+) -> Iterator[tuple[DeadLetterRecord, Order | Failure | None]]:
+    """Yield the dead letters that are meant, each with its order (or why it has none) when a codec is given.
+
+    Args:
+        letters: what to choose from, in order.
+        only: what is meant.
+        codec: reads the orders; needed when the filter looks into them.
+    """
+    if codec is None:
+        yield from ((letter, None) for letter in letters if only.matches(letter))
+        return
+    source = iter(letters)
+    while batch := list(islice(source, BATCH)):
+        orders = codec.decode_batch([letter.value for letter in batch])
+        yield from (pair for pair in zip(batch, orders, strict=True) if only.matches(*pair))
+
+
+def _named(exception: str, patterns: Sequence[str]) -> bool:
+    names = exception, exception.rpartition(".")[2]
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return int(text or "")
+    except ValueError:
+        return -1
+
+
+def parse_time(name: str, text: str | None) -> float | None:
+    """Read a point in time: `2h` (ago), or ISO 8601 as in `2026-11-23` or `2026-11-23T14:00:00+01:00` (else UTC).
+
+    Args:
+        name: of the option, for the error.
+        text: what was given.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
+        return time.time() - float(ago[1]) * UNITS[ago[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--{name} {text!r}: write how long ago, as in 90m or 2d, or a time as in 2026-11-23T14:00."
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def parse_attempts(text: str | None) -> tuple[float, float] | None:
+    """Read a number or a range of delivery attempts: `3`, `2-5`, `4-`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(-(\d*))?", text)
+    if not found:
+        raise UsageError(f"--attempts {text!r}: write a number or a range, as in 3, 2-5 or 4-.")
+    least = float(found[1])
+    return least, (float(found[3]) if found[3] else float("inf")) if found[2] else least
+
+
+def parse_place(text: str) -> tuple[int, int]:
+    """Read where a dead letter lies: PARTITION:OFFSET.
+
+    Raises:
+        UsageError: it is not written so.
+    """
+    partition, colon, offset = text.partition(":")
+    if not (colon and partition.isdecimal() and offset.isdecimal()):
+        raise UsageError(f"{text!r}: write PARTITION:OFFSET, as `orderkit dlq list` does.")
+    return int(partition), int(offset)

@@ -1,0 +1,119 @@
+"""Dead letters as a pandas frame, whoever wrote them; only those who want a frame load pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from orderkit.avro import Codec
+from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.errors import OrderkitError
+from orderkit.retry import Failure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PORTION = 5_000  # dead letters that are turned into columns at once
+COLUMNS = {
+    "topic": "category",
+    "partition": "int32",
+    "offset": "int64",
+    "written": "datetime64[ms, UTC]",
+    "dialect": "category",
+    "origin_topic": "category",
+    "origin_partition": "Int32",
+    "origin_offset": "Int64",
+    "group": "category",
+    "reason": "category",
+    "exception": "category",
+    "message": "object",
+    "attempts": "Int64",
+    "first_failure": "datetime64[ms, UTC]",
+    "last_failure": "datetime64[ms, UTC]",
+    "replays": "int32",
+    "key": "object",
+    "value": "object",
+    "headers": "object",
+    "order_id": "object",
+    "product": "object",
+    "price": "float64",
+    "undecodable": "object",
+}
+
+
+def dead_letter_frame(letters: Iterable[DeadLetterRecord], codec: Codec | None = None) -> pd.DataFrame:
+    """Give dead letters as a frame, a row each; what nobody told is missing.
+
+    Columns, and their types, are those of `COLUMNS`: `topic`, `partition`, `offset` (where it lies), `written`,
+    `dialect`, `origin_topic`, `origin_partition`, `origin_offset` (where it was last), `group`, `reason`, `exception`,
+    `message`, `attempts`, `first_failure`, `last_failure`, `replays`, `key` and `value` (bytes), `headers` (the
+    original ones), `order_id`, `product`, `price`, and `undecodable` (why there is no order).
+
+    Args:
+        letters: as `read_dead_letters` yields them.
+        codec: reads the orders; by default with the kit's own schema.
+
+    Raises:
+        OrderkitError: pandas is not installed.
+    """
+    try:
+        import pandas as pd  # noqa: PLC0415  the base install has none
+    except ImportError:
+        raise OrderkitError('A frame needs pandas: pip install "orderkit[lab]".') from None
+    codec, source, parts = codec or Codec(), iter(letters), []
+    while batch := list(islice(source, PORTION)):
+        orders = codec.decode_batch([letter.value for letter in batch])
+        rows = [_row(letter, order) for letter, order in zip(batch, orders, strict=True)]
+        parts.append(_typed(pd.DataFrame.from_records(rows, columns=list(COLUMNS))))
+    if not parts:
+        return _typed(pd.DataFrame(columns=list(COLUMNS)))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.astype({name: "category" for name, kind in COLUMNS.items() if kind == "category"})
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415  the caller has found it
+
+    for name, kind in COLUMNS.items():
+        if kind.startswith("datetime64"):
+            moments = pd.to_datetime(pd.Series(frame[name], dtype="Int64"), unit="ms", utc=True)
+            frame[name] = moments.astype(kind)  # type: ignore[call-overload]
+        else:
+            frame[name] = frame[name].astype(kind)  # type: ignore[call-overload]
+    return frame
+
+
+def _row(letter: DeadLetterRecord, order: Any) -> tuple[Any, ...]:
+    told = letter.story
+    origin, partition, offset = letter.origin
+    readable = not isinstance(order, Failure)
+    return (
+        letter.topic,
+        letter.partition,
+        letter.offset,
+        letter.timestamp if letter.timestamp >= 0 else None,
+        letter.dialect or None,
+        None if origin == "?" else origin,
+        None if partition < 0 else partition,
+        None if offset < 0 else offset,
+        told.get("group"),
+        told.get("reason"),
+        told.get("exception"),
+        told.get("message"),
+        _number(told.get("attempts")),
+        _number(told.get("first-failure")),
+        _number(told.get("last-failure")),
+        letter.replays,
+        letter.key,
+        letter.value,
+        letter.headers,
+        order["orderId"] if readable else None,
+        order["product"] if readable else None,
+        order["price"] if readable else None,
+        None if readable else str(order),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.lstrip("-").isdecimal() else None

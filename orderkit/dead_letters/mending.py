@@ -1,0 +1,88 @@
+"""The edit hook of a replay: somebody's function that mends orders on their way back."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from orderkit.avro import CONFLUENT, CONFLUENT_SIZE, SINGLE, Codec
+from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.errors import UsageError
+from orderkit.order import Order
+from orderkit.retry import Failure
+
+# Takes the order (None when it cannot be decoded) and the dead letter; gives the mended order, or its bytes, or None to
+# leave the dead letter where it is.
+Transform = Callable[[Order | None, DeadLetterRecord], "Order | bytes | None"]
+
+
+class Unmended(Exception):
+    """A transform raised, or gave what is no order: the dead letter stays in place."""
+
+
+def load_transform(name: str) -> Transform:
+    """Import a transform by `module:function`; modules of the current folder are found, too.
+
+    Raises:
+        UsageError: there is no such function.
+    """
+    module, colon, function = name.partition(":")
+    if not (colon and module and function):
+        raise UsageError(f"--transform {name!r}: write MODULE:FUNCTION, as in mending:add_price.")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # whatever somebody's module raises while it is imported
+        raise UsageError(f"--transform {name}: {type(error).__name__}: {error}.") from None
+    if not callable(found):
+        raise UsageError(f"--transform {name}: that is no function.")
+    return cast(Transform, found)
+
+
+class Mender:
+    """Applies a transform to values.
+
+    Args:
+        transform: the function.
+        schema: an Avro schema file of orders; `None` for the kit's own.
+    """
+
+    def __init__(self, transform: Transform, schema: str | Path | None = None) -> None:
+        self._transform = transform
+        self._schema = schema
+        self._codecs: dict[tuple[str, int], Codec] = {}
+
+    def mend(self, letter: DeadLetterRecord, order: Order | Failure | None) -> bytes | None:
+        """Give the new value of a dead letter, or `None` to leave it where it is.
+
+        Raises:
+            Unmended: the transform raised, or gave what is no order.
+        """
+        readable = isinstance(order, dict)
+        try:
+            mended: Any = self._transform(cast(Order, dict(cast(Order, order))) if readable else None, letter)
+            if mended is None or isinstance(mended, bytes):
+                return mended
+            if not isinstance(mended, Mapping):
+                raise TypeError(f"the transform gave a {type(mended).__name__}, not an order, bytes or None")
+            codec = self._codec_for(letter.value or b"", readable)
+            value = codec.encode(cast(Order, mended))
+            codec.decode(value)  # refuses an order that makes no sense
+        except Exception as error:  # whatever somebody's function raises
+            raise Unmended(f"{letter.place}: {type(error).__name__}: {error}") from error
+        return value
+
+    def _codec_for(self, before: bytes, readable: bool) -> Codec:
+        """Give the codec that writes the wire format which the value had, if it had one."""
+        wire, number = "single", 1
+        if before.startswith(CONFLUENT) and len(before) >= CONFLUENT_SIZE:
+            wire, number = "confluent", int.from_bytes(before[1:CONFLUENT_SIZE], "big")
+        elif readable and not before.startswith(SINGLE):
+            wire = "raw"
+        if (wire, number) not in self._codecs:
+            self._codecs[wire, number] = Codec(wire, self._schema, number)
+        return self._codecs[wire, number]

@@ -1,0 +1,229 @@
+"""Move dead letters back, with brakes: filters, a rate, a limit, a cap on replays; resumable at any point.
+
+Progress is the offset of the replay's own group, and moves only behind acknowledgements. A replay that was killed goes
+on where it was. The few records which were written but not yet noted are known again by the origin in their headers,
+because a replay first looks at what its targets hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from confluent_kafka import Message
+
+from orderkit.avro import Codec
+from orderkit.calm import calm_collector
+from orderkit.dead_letters.batch import UNKNOWN, Batch
+from orderkit.dead_letters.dialects import DIALECTS
+from orderkit.dead_letters.filters import LetterFilter
+from orderkit.dead_letters.mending import Mender
+from orderkit.dead_letters.positions import Position
+from orderkit.dead_letters.reader import read_batches
+from orderkit.dead_letters.report import ReplayReport
+from orderkit.dead_letters.routing import Router
+from orderkit.dead_letters.seen import check_replays
+from orderkit.dead_letters.sending import Sender, TransactionalSender
+from orderkit.errors import OrderkitError, UsageError
+from orderkit.kafka import Connection
+
+LOOK = 1000  # records without a known header after which a topic holds no dead letters
+PORTION = 10_000  # records that are read, written and committed together
+BEAT = 0.1  # seconds between two looks at the brakes
+
+
+Watcher = Callable[[ReplayReport], object]
+
+
+class Replay:
+    """Moves the dead letters of a topic to where they came from, or to another topic.
+
+    Args:
+        connection: the cluster.
+        source: the dead-letter topic.
+        to: the target of all; by default each goes back to where it came from first.
+        only: which are meant; by default all.
+        group: whose offsets say how far it is; by default one for this source, target and filter.
+        max_replays: a record that was replayed so often is not replayed again.
+        parking: the topic where it goes then; by default it stays.
+        mender: mends values on their way.
+        codec: reads orders, for filter and mender.
+        rate: records per second at most.
+        limit: so many records at most.
+        exactly_once: records and offsets in one transaction; real brokers only.
+        check: look in the targets for what was replayed before, and do not replay it again.
+        partitions: of the source; by default all.
+
+    Raises:
+        UsageError: a brake out of range, or source and target are the same.
+        OrderkitError: no such topic.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        source: str,
+        *,
+        to: str | None = None,
+        only: LetterFilter | None = None,
+        group: str | None = None,
+        max_replays: int = 3,
+        parking: str | None = None,
+        mender: Mender | None = None,
+        codec: Codec | None = None,
+        rate: float | None = None,
+        limit: int | None = None,
+        exactly_once: bool = False,
+        check: bool = True,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
+        _refuse_circles(source, to, parking)
+        if max_replays < 1 or (rate is not None and not rate > 0) or (limit is not None and limit < 0):
+            raise UsageError("A replay needs max replays of 1 or more, a rate above 0, and a limit of 0 or more.")
+        only = only or LetterFilter()
+        self.source, self.group = source, group or default_group(source, to, only)
+        marks = connection.watermarks(source)
+        self.marks = marks if partitions is None else {number: marks[number] for number in partitions}
+        self._alone = partitions is None
+        self._connection, self._exactly_once, self._check = connection, exactly_once, check
+        self._rate, self._limit = rate or float("inf"), float("inf") if limit is None else limit
+        self._routing: dict[str, Any] = {
+            "to": to, "only": only, "max_replays": max_replays, "parking": parking, "mender": mender, "codec": codec,
+        }  # fmt: skip
+        self._stopped = threading.Event()
+        self.total = 0
+        if to is not None:
+            connection.partitions(to)
+        if exactly_once and connection.is_embedded:
+            raise UsageError("exactly-once needs a real broker: the embedded one does not enforce transactions.")
+
+    def stop(self) -> None:
+        """Stop after the records under way; what is done stays done."""
+        self._stopped.set()
+
+    def preview(self, watch: Watcher = lambda _report: None) -> ReplayReport:
+        """Say what `run` would do now; nothing is written, no offset moves.
+
+        Args:
+            watch: is called now and then with the report so far.
+
+        Raises:
+            OrderkitError: the topic holds no dead letters, or a target is missing.
+        """
+        sender = Sender(self._connection, self.source, self.group)
+        try:
+            return self._work(sender.positions(self.marks), None, watch)
+        finally:
+            sender.close()
+
+    def run(self, watch: Watcher = lambda _report: None) -> ReplayReport:
+        """Move dead letters until the end that the topic had when this began, the limit, or `stop`.
+
+        Args:
+            watch: is called now and then with the report so far.
+
+        Raises:
+            OrderkitError: the topic holds no dead letters, a target is missing, or the broker refused something.
+        """
+        if parking := self._routing["parking"]:
+            self._connection.partitions(parking)
+        kind = TransactionalSender if self._exactly_once else Sender
+        sender = kind(self._connection, self.source, self.group, min(self.marks, default=0))
+        try:
+            report = self._work(sender.positions(self.marks), sender, watch)
+            sender.finish()
+        finally:
+            sender.close()
+        return report
+
+    def _work(self, positions: dict[int, Position], sender: Sender | None, watch: Watcher) -> ReplayReport:
+        report = ReplayReport(self.source, self.group)
+        router = Router(self.source, lambda name: self._open_target(name, router, report), **self._routing)
+        self.total = sum(high - positions[number].next for number, (_, high) in self.marks.items())
+        self.total += sum(len(position.stay) for position in positions.values())
+        start = time.monotonic()
+        with calm_collector():
+            for messages in self._chunks(positions):
+                batch = router.route(messages, self._limit - report.written)
+                changed = _advance(positions, messages, batch)
+                report.add(batch, sum(batch.counts.values()))
+                if self._alone:
+                    refuse_strangers(report, LOOK)
+                if sender is not None and changed:
+                    sender.send(batch.outgoing, {number: positions[number] for number in changed})
+                watch(report)
+                if self._stopped.is_set() or report.written >= self._limit:
+                    break
+                self._brake(start, report)
+        if self._alone:
+            refuse_strangers(report, 1)
+        report.waiting = sum(len(position.stay) for position in positions.values())
+        report.seconds = time.monotonic() - start
+        return report
+
+    def _chunks(self, positions: dict[int, Position]) -> Iterator[Sequence[Message]]:
+        """Yield what is to be decided about, in portions that the rate allows for one beat."""
+        most = int(max(1, min(self._rate * BEAT, 1_000_000)))
+        since = {number: position.first for number, position in positions.items()}
+        looks_back = any(position.stay for position in positions.values())
+        for messages in read_batches(self._connection, self.source, since=since, most=PORTION, only=self.marks):
+            wanted: Sequence[Message] = messages
+            if looks_back:
+                wanted = [it for it in messages if positions[it.partition() or 0].wants(it.offset() or 0)]
+            for begin in range(0, len(wanted), most):
+                yield wanted[begin : begin + most]
+
+    def _brake(self, start: float, report: ReplayReport) -> None:
+        if self._rate < float("inf"):
+            self._stopped.wait(max(0.0, start + report.written / self._rate - time.monotonic()))
+
+    def _open_target(self, name: str, router: Router, report: ReplayReport) -> int:
+        """Count a target's partitions; note what was replayed into it before."""
+        many = len(self._connection.partitions(name))
+        if self._check:
+            report.checks[name] = check_replays(self._connection, name, router.seen)
+        return many
+
+
+def refuse_strangers(report: ReplayReport, enough: int) -> None:
+    """Refuse a topic of which so many records were looked at, and none is a dead letter.
+
+    Raises:
+        OrderkitError: it is no dead-letter topic.
+    """
+    if report.counts[UNKNOWN] == report.looked >= enough:
+        names = ", ".join(dialect.name for dialect in DIALECTS)
+        raise OrderkitError(
+            f"Topic {report.source} holds no dead letters: none of the {report.looked} records looked at has headers "
+            f"of {names}. Name a dead-letter topic with --dlq-topic."
+        )
+
+
+def default_group(source: str, to: str | None = None, only: LetterFilter | None = None) -> str:
+    """Name the group of a replay: the same source, target and filter go on where the last one ended."""
+    told = repr((to, str(only or "")))
+    return f"orderkit.replay.{source}.{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
+def _refuse_circles(source: str, to: str | None, parking: str | None) -> None:
+    if source in (to, parking):
+        raise UsageError(f"Source and target are both {source}: the replay would never end. Name another topic.")
+    if to is not None and to == parking:
+        raise UsageError(f"Target and parking topic are both {to}. Name another topic.")
+
+
+def _advance(positions: dict[int, Position], messages: Sequence[Message], batch: Batch) -> set[int]:
+    """Note what was decided about; give the partitions that got further."""
+    for number, end in batch.taken.items():
+        position = positions[number]
+        position.next = max(position.next, end)
+        if position.stay:
+            position.stay -= {
+                it.offset() or 0 for it in messages if it.partition() == number and (it.offset() or 0) < end
+            }
+    for number, offset in batch.stay:
+        positions[number].stay.add(offset)
+    return set(batch.taken)

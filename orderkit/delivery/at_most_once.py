@@ -1,0 +1,33 @@
+"""Commit before the handler: a crash loses, and repeats nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orderkit.backlog import Backlog
+from orderkit.delivery.mode import Mode, handed_over, hold_refused
+from orderkit.progress import Checkpoint, Progress
+
+
+class AtMostOnce(Mode):
+    """Commit before the handler; the average follows with the next commit."""
+
+    def taken(self, part: Progress) -> bool:
+        """Commit the records before anybody works on them; those that cannot be committed are not worked on."""
+        now = replace(part.here(), attempts=0, since=0.0, high=0, holes=())
+        if self._member.commits.now([(part, Checkpoint(part.backlog.offsets[-1] + 1, now))]):
+            return True
+        part.backlog = Backlog()
+        return False
+
+    def settle(self) -> None:
+        """Take in acknowledgements; no commit waits for them, and checkpoints are of no use here."""
+        self._letters.serve()
+        for part in self._member.parts.values():
+            part.ready()
+        hold_refused(self._member)
+
+    def finish(self, parts: list[Progress], deadline: float) -> None:
+        """Commit the averages, and give back what the handler has not seen."""
+        self._letters.drain(deadline)
+        self._member.commits.now(handed_over(parts, lambda part: Checkpoint(part.floor, part.here())).values())

@@ -1,0 +1,38 @@
+"""The kit's way to draw: theory is dashed grey with its band, and measurement has the colour of its fate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from orderkit.chart import COLOURS, MARGINS, SIZE
+
+GREY = COLOURS["theory"]
+# For lines that are no fates: the palette's colours that no fate has.
+LINES = ("#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9", "#D55E00")
+
+
+def panel(xlabel: str, ylabel: str, title: str, **layout: float) -> tuple[Figure, Axes]:
+    """Open a figure with one panel. pyplot takes no part."""
+    figure = Figure(figsize=SIZE)
+    figure.subplots_adjust(**{**MARGINS, **layout})
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    return figure, axes
+
+
+def theory(axes: Axes, x: ArrayLike, y: ArrayLike, band: tuple[Any, Any] | None = None, label: str = "theory") -> None:
+    """Draw what theory says: a dashed line and, if given, the lower and the upper edge of its band."""
+    if band is not None:
+        axes.fill_between(np.asarray(x), *band, color=GREY, alpha=0.2, linewidth=0)
+    axes.plot(np.asarray(x), np.asarray(y), "--", color=GREY, label=label)
+
+
+def legend(axes: Axes, place: Any = "best") -> None:
+    """Say what is what."""
+    axes.legend(loc=place, frameon=False)

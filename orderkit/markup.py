@@ -1,0 +1,57 @@
+"""Reports and ledgers as HTML, for notebooks: plain tables that bring no colours, so light and dark themes both fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from orderkit.tally import FATES
+
+if TYPE_CHECKING:
+    from orderkit.audit import Report
+    from orderkit.ledger import Ledger
+
+SUMS = ("produced", "averaged", "dead", "skipped", "in_flight", "retries", "lost", "duplicated", "average")
+COLUMNS = ("topic", "partition", "offset", "order_id", "price", "attempt", "fate", "wait", "reason", "error")
+LATEST = 10  # attempts of a ledger that are shown; the frame has all
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Give rows under names; what could be markup is escaped."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{row(names, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
+
+
+def report_html(report: Report) -> str:
+    """Give a report's sums, and its verdict."""
+    told = report.as_dict()
+    sums = table(_spoken(SUMS), [[str(told[name]) for name in SUMS]])
+    verdict = "Every order is accounted for." if report.conserved else "The law is broken."
+    return f"{sums}<p>{verdict}</p>"
+
+
+def ledger_html(ledger: Ledger) -> str:
+    """Give how many attempts had which fate, and the latest of them; safe while the worker appends."""
+    columns, dropped, _ = ledger.rows(*COLUMNS)
+    many = dropped + len(columns[0])
+    latest = [list(map(_told, COLUMNS, event)) for event in zip(*(column[-LATEST:] for column in columns), strict=True)]
+    numbered = [[str(many - len(latest) + i), *event] for i, event in enumerate(latest)]
+    counts = table(FATES, [list(map(str, ledger.counts))])
+    return f"{counts}<p>The latest {len(latest)} of {many} attempts:</p>{table(_spoken(('seq', *COLUMNS)), numbered)}"
+
+
+def _spoken(names: Sequence[str]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
+
+
+def _told(name: str, value: Any) -> str:
+    """Give a cell; what is not there, as the price of an order that does not decode, stays empty."""
+    if name == "fate":
+        return FATES[value]
+    if value is None or value != value:  # noqa: PLR0124  only NaN differs from itself
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,127 @@
+"""What a partition keeps in the metadata of its offset commit: offset and state are one write."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+
+from orderkit.average import RunningAverage
+
+METADATA_LIMIT = 4096  # bytes; Kafka's default `offset.metadata.max.bytes`
+EXTRAS = ("at_work", "deaths", "trying", "high")  # numbers that are left out while they are 0
+
+
+def this_process() -> int:
+    """Name this process, by a number that no other has.
+
+    A member that could not hand its partition over is taken for dead by the next one, and its death is blamed on the
+    record that it was at. If both are of one process, it lives.
+    """
+    return _name(os.getpid())
+
+
+@cache
+def _name(_pid: int) -> int:  # once in a process, again in one that was forked off
+    return secrets.randbelow(2**31 - 1) + 1
+
+
+@dataclass(slots=True)
+class History:
+    """The failed delivery attempts of one record.
+
+    Args:
+        attempts: how many there were.
+        since: when the first one failed, in seconds since 1970.
+        wait: how long was waited before the latest, in seconds.
+        due: not to be tried again before, in seconds since 1970.
+        killed: one more attempt ended the member that made it, and is not counted yet.
+        held: its attempts are spent, but the budget of dead letters is, too.
+    """
+
+    attempts: int = 0
+    since: float = 0.0
+    wait: float = 0.0
+    due: float = 0.0
+    killed: bool = False
+    held: bool = False
+
+    def failed(self, now: float) -> None:
+        """Count one more failed attempt."""
+        self.attempts += 1
+        self.since = self.since or now
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What goes with a committed offset. Other offsets are counted from that one.
+
+    Args:
+        average: of all orders done with.
+        dead: dead letters among the records done with.
+        skipped: orders skipped.
+        attempts: failed delivery attempts of the record at the offset.
+        since: when the first of those failed, in seconds since 1970.
+        at_work: the process of a member that has the partition, and has not handed it over; 0 for none.
+        deaths: members that had it and ended without a word, since it last moved on.
+        trying: 1 + the offset of the record whose next attempt is under way; 0 for none.
+        high: records from here on are not done with; before it, all but the one at the offset and the holes are.
+        holes: offset and failed attempts of each other record before `high` that is not done with.
+    """
+
+    average: RunningAverage = field(default_factory=RunningAverage)
+    dead: int = 0
+    skipped: int = 0
+    attempts: int = 0
+    since: float = 0.0
+    at_work: int = 0
+    deaths: int = 0
+    trying: int = 0
+    high: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
+
+    def to_text(self) -> str:
+        """Give the metadata: JSON, the sum as an exact decimal."""
+        state: dict[str, object] = {"count": self.average.count, "total": self.average.sum}
+        state |= {"dead": self.dead, "skipped": self.skipped}
+        if self.attempts:
+            state |= {"attempts": self.attempts, "since": self.since}
+        state |= {name: value for name in EXTRAS if (value := int(getattr(self, name)))}
+        if self.holes:
+            state["holes"] = holes_to_text(self.holes)
+        return json.dumps(state, separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str | None) -> Saved | None:
+        """Read metadata; `None` when it was not written by this kit."""
+        try:
+            state = json.loads(text or "")
+            average = RunningAverage.from_sum(int(state["count"]), state["total"])
+            rest = int(state["dead"]), int(state["skipped"]), int(state.get("attempts", 0))
+            at_work, deaths, trying, high = (int(state.get(name, 0)) for name in EXTRAS)
+            holes = holes_from_text(state.get("holes", ""))
+            return cls(average, *rest, float(state.get("since", 0.0)), at_work, deaths, trying, high, holes)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError):
+            return None
+
+
+def holes_to_text(holes: Iterable[tuple[int, int]]) -> str:
+    """Write holes as steps from one to the next, with the attempts where there were some: `5:1,4,21:2`."""
+    words, last = [], 0
+    for offset, attempts in holes:
+        words.append(f"{offset - last}:{attempts}" if attempts else str(offset - last))
+        last = offset
+    return ",".join(words)
+
+
+def holes_from_text(text: str) -> tuple[tuple[int, int], ...]:
+    """Read what `holes_to_text` wrote."""
+    holes, last = [], 0
+    for word in text.split(",") if text else ():
+        step, _, attempts = word.partition(":")
+        last += int(step)
+        holes.append((last, int(attempts or 0)))
+    return tuple(holes)

@@ -1,0 +1,48 @@
+"""What crash tests came to, as it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from orderkit import crash
+from orderkit.cli import cli
+from orderkit.crash import Outcome, Outcomes, make_plan
+from orderkit.crash.audit import Verdict
+
+VERDICT = Verdict(
+    produced=300, averaged=200, dead=40, lost=60, at_risk=70, repeated=0, doubled=0, astray=0, changed=0, in_flight=0,
+    unwritten=0, written_twice=0, out_of_order=0, handled_again=0, average="1", truth="2", exact=False,
+)  # fmt: skip
+OUTCOME = Outcome(make_plan(0, "at-most-once"), VERDICT, (0,), 3, 0, "", 1, (), 1.0)
+
+
+def test_both_what_was_lost_and_what_was_at_risk_is_in_the_table() -> None:
+    """At most once may lose orders: a reader sees how many, and how many it could have been."""
+    outcomes = Outcomes([OUTCOME, OUTCOME])
+    head, *lines = [line.split() for line in outcomes.summary().splitlines()]
+    assert " ".join(head).endswith("orders lost at risk repeated doubled out of order average exact")
+    assert lines == [["at-most-once", "2", "2", "0", "600", "120", "140", "0", "0", "0", "0"]]
+    assert "  60    70  " in outcomes.table()
+    assert outcomes.broken == []
+
+
+def test_a_plan_whose_kill_was_never_reached_is_told_of() -> None:
+    """A plan without a kill -9 proves less than it says: the summary counts them, and is silent when there are none."""
+    spared = replace(OUTCOME, sprung=())
+    assert "no kill -9" not in Outcomes([OUTCOME]).summary()
+    told = Outcomes([OUTCOME, spared]).summary()
+    assert told.endswith("\n1 of 2 plans had no kill -9: nobody passed there that often")
+
+
+def test_a_broken_promise_is_told_with_what_led_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command says what was not kept, how to repeat it, and what the workers told; its exit status is 1."""
+    verdict = replace(VERDICT, handled_again=1)
+    broken = replace(OUTCOME, verdict=verdict, notes=("  0.000 s consumer-1: has orders[0] from 7",))
+    monkeypatch.setattr(crash, "crash_test", lambda *_, **__: Outcomes([broken]))
+    answer = CliRunner().invoke(cli, ["crash-test", "--plans", "1"], standalone_mode=False)
+    assert answer.return_value == 1
+    assert "handled again 1. Repeat it: orderkit crash-test --plans 1 --seed 0" in answer.stderr
+    assert answer.stderr.endswith("consumer-1: has orders[0] from 7\n")
