@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from orderkit.average import RunningAverage
-from orderkit.commits import committed
+from orderkit.commits import committed, saved_with
 from orderkit.dead_letters import read_dead_letters, read_topic
 from orderkit.engines.topics import Retried
 from orderkit.errors import OrderkitError
@@ -78,7 +78,7 @@ def group_state(connection: Connection, group: str, topic: str) -> GroupState:
         commits = [commit for commit in _committed(reader, wanted) if commit.offset >= 0]
     finally:
         reader.close()
-    saved = [Saved.from_text(commit.metadata) or Saved() for commit in commits]
+    saved = [saved_with(commit) or Saved() for commit in commits]
     average = RunningAverage()
     for one in saved:
         average = average.merge(one.average)

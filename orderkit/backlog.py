@@ -12,7 +12,7 @@ from orderkit.order import Order
 from orderkit.retry import Failure
 from orderkit.saved import METADATA_LIMIT, holes_to_text
 
-ROOM = METADATA_LIMIT - 600  # bytes for what is parked, in the commit's metadata; all else takes less than 600
+ROOM = METADATA_LIMIT - 700  # bytes for what is parked, in the commit's metadata; all else takes less than 700
 ATTEMPTS_ROOM = 6  # bytes for a parked record's attempts and a comma
 SURELY_FITS = ROOM // (19 + ATTEMPTS_ROOM)  # records; an offset has no more than 19 digits
 

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from orderkit.patience import call_aside, call_here, is_answered
 from orderkit.progress import Checkpoint, Progress
-from orderkit.saved import Saved
+from orderkit.saved import METADATA_LIMIT, Saved
 
 log = logging.getLogger("orderkit")
 
@@ -56,7 +56,7 @@ class Committer:
 
     def start(self, ready: Iterable[tuple[Progress, Checkpoint]]) -> None:
         """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
-        self._waiting |= {part.key: (part, point) for part, point in ready}
+        self._waiting |= {part.key: (part, point) for part, point in fitting(ready)}
         if self._sent or not self._waiting or not self._is_free(0):
             return
         self._sent, self._waiting = self._waiting, {}
@@ -104,7 +104,7 @@ class Committer:
 
         A client that has lost its brokers never answers. What such a commit did is known when offsets are read.
         """
-        wanted = self._sent | self._waiting | {part.key: (part, point) for part, point in ready}
+        wanted = self._sent | self._waiting | {part.key: (part, point) for part, point in fitting(ready)}
         self._waiting = {}
         pending = [(part, point) for key, (part, point) in wanted.items() if self._parts.get(key) is part]
         since = time.monotonic()
@@ -165,9 +165,25 @@ class Committer:
         return doubtful
 
 
+def fitting(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[tuple[Progress, Checkpoint]]:
+    """Leave out checkpoints that carry more than a commit may: their offsets stay, and that is said once."""
+    fit = []
+    for part, point in ready:
+        size = len(point.saved.to_text(point.offset))  # of ASCII: as many bytes, and as many UTF-16 units
+        if size <= METADATA_LIMIT:
+            fit.append((part, point))
+        elif not part.oversized:
+            part.oversized = True
+            log.warning(
+                "%s cannot be committed at %d: what goes with the offset takes %d bytes of %d; it stays at %d",
+                part, point.offset, size, METADATA_LIMIT, part.committed,
+            )  # fmt: skip
+    return fit
+
+
 def to_offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
     """Give offsets with what is saved beside them, as Kafka takes both."""
-    return [TopicPartition(part.topic, part.partition, point.offset, point.saved.to_text()) for part, point in ready]
+    return [TopicPartition(*part.key, point.offset, point.saved.to_text(point.offset)) for part, point in ready]
 
 
 def committed(client: Consumer, wanted: list[TopicPartition], timeout: float) -> list[TopicPartition]:
@@ -183,12 +199,18 @@ def committed(client: Consumer, wanted: list[TopicPartition], timeout: float) ->
     return offsets
 
 
-def saved_with(offset: TopicPartition) -> Saved | None:
-    """Give what was saved with a committed offset; another program saves nothing, and that is worth a warning."""
-    saved = Saved.from_text(offset.metadata)
-    if offset.offset >= 0 and saved is None:
-        log.warning(
-            "%s[%d] was committed without an average, by another program; its average starts at %d",
-            offset.topic, offset.partition, offset.offset,
+def saved_with(commit: TopicPartition, level: int = logging.DEBUG) -> Saved | None:
+    """Give what was saved with a committed offset.
+
+    Args:
+        commit: as the group has it.
+        level: of the log line that says why nothing is, if it is not.
+    """
+    try:
+        return Saved.from_text(commit.metadata, commit.offset) if commit.offset >= 0 else None
+    except ValueError as why:
+        log.log(
+            level, "%s[%d] was committed at %d %s; its average starts there",
+            commit.topic, commit.partition, commit.offset, why,
         )  # fmt: skip
-    return saved
+        return None

@@ -15,7 +15,6 @@ from orderkit.kafka import Connection
 from orderkit.lag import Ends
 from orderkit.patience import HASTE, leave_group
 from orderkit.progress import Checkpoint, Progress
-from orderkit.saved import Saved
 from orderkit.stranded import Lookout
 
 log = logging.getLogger("orderkit")
@@ -175,7 +174,7 @@ class GroupMember:
                 offset.topic,
                 offset.partition,
                 max(offset.offset, -1),
-                saved_with(offset),
+                saved_with(offset, logging.WARNING),
                 keep=self._keep,
                 suspects=SUSPECTS * self._batch,
             )
@@ -239,7 +238,7 @@ class GroupMember:
             return
         parts, self._unsure = self._unsure, []
         for part, offset in zip(parts, found, strict=True):
-            part.found(offset.offset, Saved.from_text(offset.metadata))
+            part.found(offset.offset, saved_with(offset))
             self._undone(part)
 
     def _read_commits(self, offsets: list[TopicPartition], patience: float) -> list[TopicPartition]:
@@ -272,7 +271,7 @@ class GroupMember:
         found = self._read_commits([TopicPartition(*key) for key in points], patience=float("inf"))
         for offset in found:
             part, point = points[offset.topic, offset.partition]
-            if (offset.offset, offset.metadata) == (point.offset, point.saved.to_text()):
+            if (offset.offset, offset.metadata) == (point.offset, point.saved.to_text(point.offset)):
                 part.went_through(point)
         return len(found) == len(points)
 

@@ -71,6 +71,7 @@ class Progress:
         self.retried: dict[int, int] = {}  # in a retry topic: the first offsets of records that are not committed
         self.due = 0.0  # when the head may be tried again, on the monotonic clock
         self.gone = False  # another member has it now
+        self.oversized = False  # more was to go with its offset than a commit takes, and that was told
         self.refused = 0  # records that a topic did not take
         self._open = Checkpoint()
         self._closed: deque[Checkpoint] = deque()

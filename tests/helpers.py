@@ -23,6 +23,7 @@ from orderkit.average import RunningAverage
 from orderkit.avro import Codec
 from orderkit.backoff import Backoff
 from orderkit.brokers import Broker, EmbeddedBroker
+from orderkit.commits import saved_with
 from orderkit.consumer import RetryingConsumer
 from orderkit.dead_letters import DeadLetterRecord, Headers, read_dead_letters, read_topic
 from orderkit.faults import Faults
@@ -223,7 +224,7 @@ class Kit:
             (commit,) = reader.committed([TopicPartition(self.topic, partition)], timeout=10)
         finally:
             reader.close()
-        return Saved.from_text(commit.metadata)
+        return saved_with(commit)
 
     def left(self) -> int:
         """Count the records behind the group's offsets."""

@@ -34,6 +34,7 @@ from helpers import (
 from orderkit.audit import account
 from orderkit.backoff import Backoff
 from orderkit.brokers import ApacheBroker
+from orderkit.commits import saved_with
 from orderkit.dead_letters import read_topic
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.faults import Faults
@@ -358,13 +359,13 @@ def test_nobody_is_blamed_for_a_death_in_another_partition(
     kit, orders = Kit(2, open_broker(name, request)), take_orders(40)
     kit.send_orders(orders)
     client = kit.connection.consumer(kit.group)
-    after_deaths = Saved(at_work=True, deaths=2).to_text()
+    after_deaths = Saved(at_work=1, deaths=2).to_text(0)
     parts = [TopicPartition(kit.topic, number, 0, after_deaths) for number in (0, 1)]
     client.commit(offsets=parts, asynchronous=False)
     named: list[list[str]] = []
 
     def handler(order: Order, _attempt: int) -> None:
-        commits = [(one, Saved.from_text(one.metadata)) for one in client.committed(parts, timeout=5)]
+        commits = [(one, saved_with(one)) for one in client.committed(parts, timeout=5)]
         tried = [(one.partition, one.offset + saved.trying - 1) for one, saved in commits if saved and saved.trying]
         named.append([orders[2 * offset + partition]["orderId"] for partition, offset in tried])
         assert named[-1] == [order["orderId"]]

@@ -260,7 +260,7 @@ def test_what_parking_saves_fits_whatever_is_parked() -> None:
             part.backlog.drop(1)
             part.went_past([offset])
             offset += step
-        assert len(part.here().to_text()) <= METADATA_LIMIT
+        assert len(part.here().to_text(part.floor)) <= METADATA_LIMIT
         assert len(part.park) > 130
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from zlib import crc32
+
 import pytest
 from confluent_kafka import Message
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from orderkit.average import RunningAverage
+from orderkit.commits import fitting
 from orderkit.order import Order
 from orderkit.progress import Checkpoint, Progress
 from orderkit.saved import History, Saved, this_process
@@ -20,6 +24,8 @@ AVERAGES = COUNTS.flatmap(
 )
 SAVED = st.builds(Saved, AVERAGES, COUNTS, COUNTS, st.integers(1, 2**31), st.floats(min_value=0, max_value=1e11))
 FRESH = st.builds(Saved, AVERAGES, COUNTS, COUNTS)
+
+NOT_WHOLE = r"without an average|another version|changed, or cut off"
 
 ORDER: Order = {"orderId": "1", "product": "Dock", "price": 1.0}
 
@@ -50,18 +56,19 @@ def fail(part: Progress, now: float = 1.0) -> None:
 
 
 @STEADY
-@given(st.one_of(SAVED, FRESH))
-def test_what_a_commit_carries_comes_back(saved: Saved) -> None:
+@given(st.one_of(SAVED, FRESH), COUNTS)
+def test_what_a_commit_carries_comes_back(saved: Saved, offset: int) -> None:
     """The metadata's text gives the same state back, to the last bit."""
-    assert Saved.from_text(saved.to_text()) == saved
+    assert Saved.from_text(saved.to_text(offset), offset) == saved
 
 
 def test_the_text_by_hand() -> None:
-    """The metadata is one line of JSON with the exact sum; attempts are there only when there were some."""
+    """The metadata is one line of JSON: whose, of which offset, the exact sum, a checksum; and what is not 0."""
     average = RunningAverage.from_sum(120, "3391.23046875")
-    plain = '{"count":120,"total":"3391.23046875","dead":4,"skipped":1'
-    assert Saved(average, dead=4, skipped=1).to_text() == plain + "}"
-    assert Saved(average, 4, 1, 2, 1700000000.25).to_text() == plain + ',"attempts":2,"since":1700000000.25}'
+    plain = '{"orderkit":1,"offset":125,"count":120,"total":"3391.23046875","dead":4,"skipped":1'
+    assert Saved(average, dead=4, skipped=1).to_text(125) == f'{plain},"crc":"{crc32(plain.encode()):08x}"}}'
+    more = plain + ',"attempts":2,"since":1700000000.25'
+    assert Saved(average, 4, 1, 2, 1700000000.25).to_text(125) == f'{more},"crc":"{crc32(more.encode()):08x}"}}'
 
 
 @pytest.mark.parametrize(
@@ -72,40 +79,57 @@ def test_the_text_by_hand() -> None:
         "by hand",
         "\N{PACKAGE}",
         "null",
-        "5",
         '"text"',
-        "[]",
         "{}",
-        '{"count":1}',
-        '{"count":1,"total":"1"}',
-        '{"count":"x","total":"1","dead":0,"skipped":0}',
-        '{"count":null,"total":"1","dead":0,"skipped":0}',
-        '{"count":1,"total":"a lot","dead":0,"skipped":0}',
-        '{"count":1,"total":"0.1","dead":0,"skipped":0}',
-        '{"count":1,"total":[1],"dead":0,"skipped":0}',
-        '{"count":1,"total":"NaN","dead":0,"skipped":0}',
-        '{"count":1,"total":"Infinity","dead":0,"skipped":0}',
-        '{"count":1,"total":"1","dead":Infinity,"skipped":0}',
-        '{"count":1e999,"total":"1","dead":0,"skipped":0}',
-        '{"count":1,"total":"-1","dead":0,"skipped":0}',
-        '{"count":-1,"total":"0","dead":0,"skipped":0}',
-        '{"count":1,"total":"1e600","dead":0,"skipped":0}',
-        '{"count":1,"total":"1","dead":0,"skipped":0,"since":"yesterday"}',
-        '{"count":1,"total":"1","dead":0,"skipped":0',
+        '{"count":1,"total":"1","dead":0,"skipped":0}',
         "[" * 4096,
     ],
 )
-def test_foreign_metadata_is_nothing(text: str | None) -> None:
-    """What this kit did not write, or what broke on the way, is `None`, whatever it is; it never raises."""
-    assert Saved.from_text(text) is None
+def test_what_another_program_saved_is_said_to_be_foreign(text: str | None) -> None:
+    """What this kit did not write is never read, whatever it looks like."""
+    with pytest.raises(ValueError, match="another program"):
+        Saved.from_text(text, 5)
+
+
+@STEADY
+@given(SAVED, st.data())
+def test_metadata_that_is_not_whole_is_not_read(saved: Saved, data: st.DataObject) -> None:
+    """Cut off anywhere, or with one character changed, it is refused: no wrong average is ever taken up."""
+    text = saved.to_text(5)
+    i = data.draw(st.integers(0, len(text) - 1))
+    with pytest.raises(ValueError, match=NOT_WHOLE):
+        Saved.from_text(text[:i], 5)
+    with pytest.raises(ValueError, match=NOT_WHOLE):
+        Saved.from_text(text[:i] + ("0" if text[i] != "0" else "1") + text[i + 1 :], 5)
+
+
+@STEADY
+@given(SAVED, COUNTS, COUNTS)
+def test_metadata_that_was_moved_is_not_read(saved: Saved, made: int, found: int) -> None:
+    """A mirror may translate a commit to another offset: what it carries belongs to the first."""
+    assume(made != found)
+    with pytest.raises(ValueError, match=f"the average of offset {made}, by a tool that moved it"):
+        Saved.from_text(saved.to_text(made), found)
 
 
 @STEADY
 @given(st.text(max_size=60))
-@example('{"count":true,"total":{},"dead":0,"skipped":0}')
+@example('{"orderkit":1,"offset":5,"crc":""}')
 def test_any_text_can_be_read(text: str) -> None:
-    """No text raises."""
-    assert Saved.from_text(text) is None
+    """No text does worse than be refused."""
+    with pytest.raises(ValueError, match=r"\w"):
+        Saved.from_text(text, 5)
+
+
+def test_what_does_not_fit_is_not_committed_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Metadata over 4,096 bytes is refused before it is sent; the partition's state stays, others are committed."""
+    large, small = Progress("orders", 0, 0), Progress("orders", 1, 0)
+    holes = tuple((10 * i, 0) for i in range(1, 2000))
+    ready = [(large, Checkpoint(7, Saved(holes=holes))), (small, Checkpoint(9))]
+    for _ in range(2):
+        assert fitting(ready) == [ready[1]]
+    (told,) = caplog.messages
+    assert re.fullmatch(r"orders\[0\] cannot be committed at 7: .* takes \d+ bytes of 4096; it stays at 0", told)
 
 
 def test_a_partition_goes_on_where_its_commit_stands() -> None:

@@ -10,7 +10,7 @@ from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from orderkit.commits import Commits, to_offsets
+from orderkit.commits import Commits, fitting, to_offsets
 from orderkit.dead_letters import PROBE, DeadLetterWriter
 from orderkit.delivery.mode import Mode, handed_over
 from orderkit.errors import OrderkitError, UsageError
@@ -106,7 +106,10 @@ class ExactlyOnce(Mode):
     def _commit(self, points: Commits) -> None:
         """End the transaction with the newest checkpoints of all partitions: their dead letters are in it."""
         newest = {part.key: (part, point) for part in self._member.parts.values() if (point := part.latest())}
-        ready = list((newest | points).values())
+        wanted = (newest | points).values()
+        ready = fitting(wanted)
+        if len(ready) < len(wanted):
+            raise OrderkitError("The transaction cannot end: an offset has no room for what goes with it. Start again.")
         if self._broken or not ready:
             return
         since = time.monotonic()

@@ -14,6 +14,7 @@ from orderkit.audit import Report, account, dead_letter_origins, group_state
 from orderkit.average import RunningAverage
 from orderkit.avro import Codec
 from orderkit.brokers import EmbeddedBroker
+from orderkit.commits import saved_with
 from orderkit.consumer import RetryingConsumer
 from orderkit.dead_letters import read_topic
 from orderkit.faults import Faults
@@ -98,7 +99,7 @@ class Bench:
 
     def _commit(self, reader: Consumer, number: int) -> tuple[object, ...]:
         (commit,) = reader.committed([TopicPartition(self.topic, number)], timeout=10)
-        saved = Saved.from_text(commit.metadata) or Saved()
+        saved = saved_with(commit) or Saved()
         return number, max(0, commit.offset), saved.average.count, saved.average.sum, saved.dead
 
     def report(self) -> Report:
