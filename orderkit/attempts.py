@@ -10,9 +10,10 @@ from orderkit.backlog import Backlog
 from orderkit.budget import Budget
 from orderkit.delivery import Mode
 from orderkit.engines import Answer, Engine
+from orderkit.errors import OrderkitError
 from orderkit.group import GroupMember
 from orderkit.ledger import Attempt
-from orderkit.loop import Loop
+from orderkit.loop import Loop, broken
 from orderkit.order import Order
 from orderkit.progress import Progress
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, Stop
@@ -68,7 +69,7 @@ class Attempts(Loop):
 
     def _attempt_again(self, part: Progress, batch: Backlog, i: int, attempts: list[Attempt]) -> Answer:
         """Attempt a record that may have failed before, or may have to wait for another of its key."""
-        answer = self.engine.before(part, batch, i)
+        answer = self._ask(part, batch.offsets[i], lambda: self.engine.before(part, batch, i))
         if answer is not Answer.DONE:
             return answer
         order, history = batch.orders[i], part.failed.get(batch.offsets[i]) or History()
@@ -127,7 +128,7 @@ class Attempts(Loop):
             after = cast(Budget, self.budget).wait(history)
             attempts.append(Attempt(i, now, history.attempts, RETRY, after, reason, told))
             part.failed[batch.offsets[i]] = history
-            return self.engine.brake(part, batch, i, history, after)
+            return self._ask(part, batch.offsets[i], lambda: self.engine.brake(part, batch, i, history, after))
         if isinstance(decision, DeadLetter):
             self.letters.send(batch.messages[i], part, reason, error, history)
             part.dead += 1
@@ -153,6 +154,22 @@ class Attempts(Loop):
         """Let the engine wait; without a back-off the slice is over, and the record comes next."""
         part.failed[batch.offsets[i]] = history
         if history.wait > 0:
-            return self.engine.wait(part, batch, i, history, history.wait)
+            return self._ask(part, batch.offsets[i], lambda: self.engine.wait(part, batch, i, history, history.wait))
         self.member.hold(part, time.monotonic())
         return Answer.HOLD
+
+    def _ask(self, part: Progress, offset: int, question: Callable[[], Answer]) -> Answer:
+        """Ask the engine, and hold it to its word: what it sets aside is parked, or on its way to another topic."""
+        written = part.written
+        try:
+            answer = question()
+            if not isinstance(answer, Answer):
+                raise TypeError(f"{answer!r} is no answer")
+            if answer is Answer.ASIDE and offset not in part.park and part.written == written:
+                raise LookupError("the order was set aside, and is kept nowhere")
+        except OrderkitError:
+            raise
+        except Exception as error:  # an engine may be the reader's own
+            self.broken = broken(self.engine, error, f" at {part}@{offset}")
+            return Answer.HOLD
+        return answer

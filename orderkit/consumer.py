@@ -16,13 +16,13 @@ from orderkit.avro import Codec
 from orderkit.backlog import Backlog
 from orderkit.budget import Limits
 from orderkit.dead_letters import DeadLetterWriter
-from orderkit.delivery import find_mode
-from orderkit.engines import find_engine
+from orderkit.delivery import Mode, find_mode
+from orderkit.engines import Engine, find_engine
 from orderkit.errors import OrderkitError
 from orderkit.group import GroupMember
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 from orderkit.ledger import Attempt, Ledger
-from orderkit.loop import Handler, accept
+from orderkit.loop import Handler, accept, named
 from orderkit.order import Order
 from orderkit.patience import HASTE, LEAVING
 from orderkit.progress import Progress
@@ -44,8 +44,9 @@ class RetryingConsumer(Attempts):
         topic: where the orders are.
         dead_letters: where the exhausted go.
         policy: how often, how long, and what then.
-        engine: how a retry waits: one of `ENGINES`.
-        delivery: when offsets are committed: one of `MODES`.
+        engine: how a retry waits: one of `ENGINES`, or a class of your own.
+        delivery: when offsets are committed: one of `MODES`, or a class of your own.
+        membership: reads the topics as a member of the group.
         instance: names this member in its transactions (`exactly-once`), so that its next start ends what a crash left
             open; by default a name never used before.
         codec: reads orders from bytes.
@@ -69,8 +70,9 @@ class RetryingConsumer(Attempts):
         topic: str = ORDERS,
         dead_letters: str = DEAD_LETTERS,
         policy: RetryPolicy | None = None,
-        engine: str = "pause",
-        delivery: str = "at-least-once",
+        engine: str | type[Engine] = "pause",
+        delivery: str | type[Mode] = "at-least-once",
+        membership: type[GroupMember] = GroupMember,
         instance: str | None = None,
         codec: Codec | None = None,
         ledger: Ledger | None = None,
@@ -89,7 +91,7 @@ class RetryingConsumer(Attempts):
         _create_alike(connection, topic, retry_topics)
         opened = partial(mode.producer, connection, group, instance or uuid.uuid4().hex)
         self.letters = DeadLetterWriter(connection, dead_letters, group, opened())
-        self.member = GroupMember(
+        self.member = membership(
             connection,
             group,
             [topic, *retry_topics],
@@ -106,13 +108,18 @@ class RetryingConsumer(Attempts):
         """Go once round the loop."""
         now = time.monotonic()
         self._until = 0.0 if self._stopping else now + self._slice
-        for part in self.engine.due(now):
+        with named(self.engine):
+            due = self.engine.due(now)
+        for part in due:
             if not part.gone:  # a transaction that was undone meanwhile has put another in its place
                 self._work(part)
-        for part, messages in self.member.fetch(self._patience()):
+        with named(self.member):
+            fetched = self.member.fetch(self._patience())
+        for part, messages in fetched:
             if current := self.member.parts.get(part.key):  # likewise: what was fetched goes to its successor
                 self._take(current, messages)
-        self.delivery.settle()
+        with named(self.delivery):
+            self.delivery.settle()
 
     def stop(self) -> None:
         """Ask the loop to end after the record it is at; safe from a signal handler or another thread."""
@@ -154,7 +161,9 @@ class RetryingConsumer(Attempts):
         self.engine.received(part, len(offsets))
         topic, origins = part.origins(part.backlog, len(part.backlog) - len(offsets))
         self.ledger.took(topic, part.partition, origins)
-        if self.delivery.taken(part) and part.key not in self.member.held:
+        with named(self.delivery):
+            ours = self.delivery.taken(part)
+        if ours and part.key not in self.member.held:
             self._work(part)
         elif not part.gone:
             self.member.steer(part)
@@ -185,6 +194,8 @@ class RetryingConsumer(Attempts):
         aside: set[int] = set()
         done = self._attempt_all(part, batch, attempts, aside)
         self._book(part, batch, done, attempts, aside)
+        if aside:
+            self.engine.went_aside(part)
         return done
 
     def _book(self, part: Progress, batch: Backlog, done: int, attempts: list[Attempt], aside: set[int]) -> None:

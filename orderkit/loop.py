@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from orderkit.audit import GroupState
@@ -176,3 +177,28 @@ class Loop(ABC):
             "The offset is kept: mend the handler and start again."
         )
         self.broken.__cause__ = error
+
+
+def broken(part: object, error: Exception, place: str = "") -> OrderkitError:
+    """Name the part of a consumer that broke: an engine, a delivery mode or a member may be the reader's own."""
+    told = OrderkitError(
+        f"{type(part).__name__} broke{place}: {type(error).__name__}: {error}. "
+        "The offsets are kept: mend it and start again."
+    )
+    told.__cause__ = error
+    return told
+
+
+@contextmanager
+def named(part: object) -> Iterator[None]:
+    """Say which part it was when one breaks in this block.
+
+    Raises:
+        OrderkitError: it broke; any other error than this one becomes this one.
+    """
+    try:
+        yield
+    except OrderkitError:
+        raise
+    except Exception as error:
+        raise broken(part, error) from error

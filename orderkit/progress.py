@@ -73,6 +73,7 @@ class Progress:
         self.gone = False  # another member has it now
         self.oversized = False  # more was to go with its offset than a commit takes, and that was told
         self.refused = 0  # records that a topic did not take
+        self.written = 0  # records that were put on their way to another topic
         self._open = Checkpoint()
         self._closed: deque[Checkpoint] = deque()
         self._marked = self._here()
@@ -165,6 +166,7 @@ class Progress:
     def expect_ack(self) -> Checkpoint:
         """Say that a record is on its way to another topic; give the checkpoint that has to wait for it."""
         self._open.unacknowledged += 1
+        self.written += 1
         return self._open
 
     def here(self, trying: int | None = None) -> Saved:

@@ -39,16 +39,3 @@ class ParkKey(Engine):
     def brake(self, part: Progress, batch: Backlog, i: int, history: History, after: float) -> Answer:
         """Park it, like any other; when the park is full the partition waits."""
         return self.wait(part, batch, i, history, after)
-
-    def due(self, now: float) -> list[Progress]:
-        """List the partitions in which a key, or the whole partition, may go on."""
-        parked = [part for part in self._parked() if part.park.next_due() <= now]
-        return list({part.key: part for part in super().due(now) + parked}.values())
-
-    def next_due(self) -> float:
-        """Give the time of the earliest wait that ends by itself."""
-        return min([super().next_due(), *(part.park.next_due() for part in self._parked())])
-
-    def _parked(self) -> list[Progress]:
-        """List the partitions in which a key waits; one that is refused waits as a whole."""
-        return [part for part in self._member.parts.values() if part.park and not part.refused]
