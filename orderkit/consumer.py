@@ -10,24 +10,24 @@ from typing import cast
 
 from confluent_kafka import Message
 
-from orderkit.attempts import Attempts
-from orderkit.audit import GroupState, group_state
-from orderkit.avro import Codec
-from orderkit.backlog import Backlog
-from orderkit.budget import Limits
+from orderkit.account.audit import GroupState, group_state
+from orderkit.account.ledger import Attempt, Ledger
+from orderkit.account.tally import DEAD, SKIPPED
+from orderkit.consuming.attempts import Attempts
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.loop import Handler, accept, named
+from orderkit.consuming.partition import Partition
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.delivery import Mode, find_mode
 from orderkit.engines import Engine, find_engine
 from orderkit.errors import OrderkitError
-from orderkit.group import GroupMember
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
-from orderkit.ledger import Attempt, Ledger
-from orderkit.loop import Handler, accept, named
-from orderkit.order import Order
-from orderkit.patience import HASTE, LEAVING
-from orderkit.progress import Progress
+from orderkit.members.group import GroupMember
+from orderkit.members.patience import HASTE, LEAVING
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Reason, RetryPolicy, classify
-from orderkit.tally import DEAD, SKIPPED
+from orderkit.retry.budget import Limits
 
 PATIENCE = 0.1  # seconds in one poll, at most: a stop or a due retry is never later than this
 LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements
@@ -153,7 +153,7 @@ class RetryingConsumer(Attempts):
     def _patience(self) -> float:
         return max(0.0, min(PATIENCE, self.engine.next_due() - time.monotonic()))
 
-    def _take(self, part: Progress, messages: list[Message]) -> None:
+    def _take(self, part: Partition, messages: list[Message]) -> None:
         """Decode what was fetched, once, and work on it unless the partition is waiting."""
         offsets = part.take(messages, self.codec.decode_batch(list(map(Message.value, messages))))
         if not offsets:
@@ -168,7 +168,7 @@ class RetryingConsumer(Attempts):
         elif not part.gone:
             self.member.steer(part)
 
-    def _work(self, part: Progress) -> None:
+    def _work(self, part: Partition) -> None:
         """Give the records of a partition their attempts: first those that were parked, then the others in order."""
         now = self._busy = time.monotonic()
         announced = part.suspected(self.policy.max_attempts)
@@ -188,7 +188,7 @@ class RetryingConsumer(Attempts):
         if announced:
             self.delivery.conclude(part)
 
-    def _handle(self, part: Progress, batch: Backlog) -> int:
+    def _handle(self, part: Partition, batch: Backlog) -> int:
         """Attempt and book records, in order, until one has to wait; return how many are out of the way."""
         attempts: list[Attempt] = []
         aside: set[int] = set()
@@ -198,7 +198,7 @@ class RetryingConsumer(Attempts):
             self.engine.went_aside(part)
         return done
 
-    def _book(self, part: Progress, batch: Backlog, done: int, attempts: list[Attempt], aside: set[int]) -> None:
+    def _book(self, part: Partition, batch: Backlog, done: int, attempts: list[Attempt], aside: set[int]) -> None:
         """Let what was done into the average and the ledger, in bulk."""
         if not done and not attempts:
             return
@@ -214,17 +214,17 @@ class RetryingConsumer(Attempts):
             part.park.done(batch)
         part.went_past(batch.offsets[:done])
 
-    def _revoked(self, parts: list[Progress]) -> None:
+    def _revoked(self, parts: list[Partition]) -> None:
         """Commit what is done before partitions go to another member."""
         self.delivery.finish(parts, time.monotonic() + HANDOVER)
 
-    def _lost(self, parts: list[Progress]) -> None:
+    def _lost(self, parts: list[Partition]) -> None:
         """Forget the records on their way from partitions that have gone: the new owner writes them."""
         for part in parts:
             self.letters.forget(part)
         self.delivery.lost(parts)
 
-    def _undone(self, part: Progress) -> None:
+    def _undone(self, part: Partition) -> None:
         """Void what the ledger says of records after the last commit: they are delivered, and decided, again."""
         first, keep = part.uncommitted()
         self.ledger.forget_from(part.origin or part.topic, part.partition, first, keep)

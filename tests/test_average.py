@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orderkit.average import BITS, RunningAverage
-from orderkit.saved import METADATA_LIMIT, Saved
+from orderkit.account.average import BITS, RunningAverage
+from orderkit.consuming.saved import METADATA_LIMIT, Saved
 
 STEADY = settings(derandomize=True, deadline=None)
 TINY = 2.0**-149  # the smallest float32 above 0

@@ -11,19 +11,19 @@ from helpers import Background, Kit, average_of, fate, shorten_sessions, take_or
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderkit.audit import account, dead_letter_origins
-from orderkit.backlog import Backlog
-from orderkit.backoff import Backoff
+from orderkit.account.audit import account, dead_letter_origins
+from orderkit.account.ledger import Ledger
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.delivery import Mode
 from orderkit.engines import Answer, Engine
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
-from orderkit.group import GroupMember
-from orderkit.ledger import Ledger
-from orderkit.order import Order
-from orderkit.progress import Progress
+from orderkit.members.group import GroupMember
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import RetryPolicy
-from orderkit.saved import History
+from orderkit.retry.backoff import Backoff
 
 POLICY = RetryPolicy(backoff=Backoff("fixed", base=0.02))
 
@@ -31,7 +31,7 @@ POLICY = RetryPolicy(backoff=Backoff("fixed", base=0.02))
 class Aside(Engine):
     """A toy: every failing order waits in the park, and all others go past it, those of its key, too."""
 
-    def wait(self, part: Progress, batch: Backlog, i: int, _history: History, after: float) -> Answer:
+    def wait(self, part: Partition, batch: Backlog, i: int, _history: History, after: float) -> Answer:
         """Park it."""
         part.park.add(batch.one(i), time.monotonic() + after)
         return Answer.ASIDE
@@ -40,7 +40,7 @@ class Aside(Engine):
 class Twice(Mode):
     """A toy: commits whatever it can in each turn and waits for it, and again when the partitions go."""
 
-    def taken(self, _part: Progress) -> bool:
+    def taken(self, _part: Partition) -> bool:
         """Everything may be worked on."""
         return True
 
@@ -48,7 +48,7 @@ class Twice(Mode):
         """Wait for the dead letters, then for the commit."""
         self.finish(list(self._member.parts.values()), time.monotonic() + 0.2)
 
-    def finish(self, parts: list[Progress], deadline: float) -> None:
+    def finish(self, parts: list[Partition], deadline: float) -> None:
         """Do the same as in each turn."""
         for part in parts:
             part.mark()
@@ -127,7 +127,7 @@ def test_the_account_of_an_engine_of_the_readers_own_adds_up() -> None:
 class Forgets(Aside):
     """Sets aside what it does not keep."""
 
-    def wait(self, _part: Progress, _batch: Backlog, _i: int, _history: History, _after: float) -> Answer:
+    def wait(self, _part: Partition, _batch: Backlog, _i: int, _history: History, _after: float) -> Answer:
         """Say that it waits elsewhere."""
         return Answer.ASIDE
 
@@ -160,7 +160,7 @@ class Unsettled(Twice):
 class Absent(GroupMember):
     """Raises, once it has partitions."""
 
-    def fetch(self, wait: float) -> list[tuple[Progress, list[Message]]]:
+    def fetch(self, wait: float) -> list[tuple[Partition, list[Message]]]:
         """Run into a mistake."""
         if self.parts:
             raise ValueError("no")

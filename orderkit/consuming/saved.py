@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from zlib import crc32
 
-from orderkit.average import RunningAverage
+from orderkit.account.average import RunningAverage
 
 METADATA_LIMIT = 4096  # bytes; Kafka's default `offset.metadata.max.bytes`
 MARK, VERSION = '{"orderkit":', 1  # of the text; one that this kit does not know is not guessed at

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from confluent_kafka import Message
 
-from orderkit.backlog import Backlog, Park
-from orderkit.order import Order
+from orderkit.consuming.backlog import Backlog, Park
+from orderkit.consuming.saved import History, Saved, this_process
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
-from orderkit.saved import History, Saved, this_process
 
 log = logging.getLogger("orderkit")
 
@@ -26,7 +26,7 @@ class Checkpoint:
     unacknowledged: int = 0
 
 
-class Progress:
+class Partition:
     """One partition in the hands of this consumer.
 
     Args:
@@ -233,10 +233,10 @@ class Progress:
             offset, saved = self.next, None
         self.went_through(Checkpoint(offset, saved or Saved()))
 
-    def undone(self) -> Progress:
+    def undone(self) -> Partition:
         """Give the partition as its last commit left it, with everything since at hand once more."""
         self.gone = True
-        again = Progress(self.topic, self.partition, self.committed, replace(self.saved, at_work=0, trying=0))
+        again = Partition(self.topic, self.partition, self.committed, replace(self.saved, at_work=0, trying=0))
         again.origin, again.retried = self.origin, self.retried
         again.saved, again.deaths, again._forgiven = self.saved, self.deaths, self._forgiven
         whole = self.backlog.restore()

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from orderkit.audit import GroupState
-from orderkit.avro import Codec
-from orderkit.budget import Budget, Limits
-from orderkit.calm import calm_collector
-from orderkit.commits import Committer, Key
+from orderkit.account.audit import GroupState
+from orderkit.account.ledger import Ledger
+from orderkit.consuming.calm import calm_collector
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.errors import OrderkitError
-from orderkit.faults import draw
-from orderkit.ledger import Ledger
-from orderkit.order import Order
-from orderkit.progress import Progress
+from orderkit.members.commits import Committer, Key
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import draw
+from orderkit.orders.order import Order
 from orderkit.retry import Decision, Failure, Reason, RetryPolicy, classify, decide
-from orderkit.saved import History
+from orderkit.retry.budget import Budget, Limits
 
 Handler = Callable[[Order, int], object]
 
@@ -33,8 +33,8 @@ class Member(Protocol):
     """What a consumer shows of its membership to those who look on."""
 
     group: str
-    parts: dict[Key, Progress]
-    held: dict[Key, Progress]
+    parts: dict[Key, Partition]
+    held: dict[Key, Partition]
     commits: Committer
     rebalances: int
 

@@ -10,11 +10,11 @@ from confluent_kafka import Message
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from orderkit.average import RunningAverage
-from orderkit.commits import fitting
-from orderkit.order import Order
-from orderkit.progress import Checkpoint, Progress
-from orderkit.saved import History, Saved, this_process
+from orderkit.account.average import RunningAverage
+from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.saved import History, Saved, this_process
+from orderkit.members.commits import fitting
+from orderkit.orders.order import Order
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=120)
 COUNTS = st.integers(0, 2**63)
@@ -35,19 +35,19 @@ def records(*offsets: int) -> list[Message]:
     return [Message(topic="orders", partition=0, offset=offset, value=b"x") for offset in offsets]
 
 
-def take(part: Progress, *offsets: int) -> list[int]:
+def take(part: Partition, *offsets: int) -> list[int]:
     """Let a partition take these records."""
     return part.take(records(*offsets), [ORDER] * len(offsets))
 
 
-def finish(part: Progress, many: int = 1) -> None:
+def finish(part: Partition, many: int = 1) -> None:
     """Average the next records of a partition."""
     part.failed.pop(part.next, None)
     part.average.count += many
     part.went_past(range(part.next, part.next + many))
 
 
-def fail(part: Progress, now: float = 1.0) -> None:
+def fail(part: Partition, now: float = 1.0) -> None:
     """Count a failed attempt of the next record."""
     part.failed.setdefault(part.next, History()).failed(now)
 
@@ -123,7 +123,7 @@ def test_any_text_can_be_read(text: str) -> None:
 
 def test_what_does_not_fit_is_not_committed_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """Metadata over 4,096 bytes is refused before it is sent; the partition's state stays, others are committed."""
-    large, small = Progress("orders", 0, 0), Progress("orders", 1, 0)
+    large, small = Partition("orders", 0, 0), Partition("orders", 1, 0)
     holes = tuple((10 * i, 0) for i in range(1, 2000))
     ready = [(large, Checkpoint(7, Saved(holes=holes))), (small, Checkpoint(9))]
     for _ in range(2):
@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_not_committed_and_said_once(caplog: pytest.LogCapt
 
 def test_a_partition_goes_on_where_its_commit_stands() -> None:
     """Average, counts, attempts and their beginning are taken up from the commit."""
-    part = Progress("orders", 2, 70, Saved(RunningAverage(60, 5), dead=7, skipped=3, attempts=2, since=9.5))
+    part = Partition("orders", 2, 70, Saved(RunningAverage(60, 5), dead=7, skipped=3, attempts=2, since=9.5))
     assert (part.next, part.committed, part.average, part.dead, part.skipped) == (70, 70, RunningAverage(60, 5), 7, 3)
     assert part.failed == {70: History(2, 9.5)}
     assert str(part) == "orders[2]"
@@ -143,7 +143,7 @@ def test_a_partition_goes_on_where_its_commit_stands() -> None:
 def test_a_partition_does_not_write_into_what_it_was_given() -> None:
     """The average a partition goes on from is a copy."""
     saved = Saved(RunningAverage(1, 1))
-    finish(Progress("orders", 0, 1, saved))
+    finish(Partition("orders", 0, 1, saved))
     assert saved.average == RunningAverage(1, 1)
 
 
@@ -153,7 +153,7 @@ def test_a_partition_does_not_write_into_what_it_was_given() -> None:
 def test_attempts_belong_to_the_record_at_the_offset() -> None:
     """If the first record fetched is the committed one, its attempts count on; of any other record they do not."""
     saved = Saved(attempts=2, since=5.0)
-    same, later = Progress("orders", 0, 10, saved), Progress("orders", 0, 10, saved)
+    same, later = Partition("orders", 0, 10, saved), Partition("orders", 0, 10, saved)
     assert take(same, 10, 11) == [10, 11]
     assert same.attempts(10) == 2
     assert take(later, 12) == [12]
@@ -162,7 +162,7 @@ def test_attempts_belong_to_the_record_at_the_offset() -> None:
 
 def test_a_second_fetch_leaves_the_head_s_attempts_alone() -> None:
     """Records that come in behind a waiting head change nothing about it."""
-    part = Progress("orders", 0, 10)
+    part = Partition("orders", 0, 10)
     take(part, 10, 11)
     fail(part)
     assert take(part, 12, 13) == [12, 13]
@@ -172,14 +172,14 @@ def test_a_second_fetch_leaves_the_head_s_attempts_alone() -> None:
 
 def test_without_a_commit_the_first_record_is_the_beginning() -> None:
     """A partition without a commit starts at the first offset it gets."""
-    part = Progress("orders", 0)
+    part = Partition("orders", 0)
     take(part, 40)
     assert part.next == 40
 
 
 def test_a_gap_does_not_move_what_may_be_committed() -> None:
     """A first record beyond the committed offset does not count as done what lies between."""
-    part = Progress("orders", 0, 10)
+    part = Partition("orders", 0, 10)
     take(part, 15)
     assert part.next == 10
     part.mark()
@@ -191,7 +191,7 @@ def test_a_gap_does_not_move_what_may_be_committed() -> None:
 
 def test_what_a_client_brings_again_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """After a reset of its offset a client delivers what was taken already: only what is new is taken, told once."""
-    part = Progress("orders", 0)
+    part = Partition("orders", 0)
     assert take(part, 40, 41, 42) == [40, 41, 42]
     assert take(part, 40, 41) == []
     assert take(part, 41, 42, 43) == [43]
@@ -205,13 +205,13 @@ def test_what_a_client_brings_again_is_left_out(caplog: pytest.LogCaptureFixture
 
 def test_what_lies_before_the_commit_is_left_out() -> None:
     """A client that begins before the commit, because that offset was out of range, brings what is done with."""
-    assert take(Progress("orders", 0, 10), 0, 1, 9, 10, 11) == [10, 11]
+    assert take(Partition("orders", 0, 10), 0, 1, 9, 10, 11) == [10, 11]
 
 
 @pytest.mark.parametrize("size", range(1, 14))
 def test_a_restart_takes_the_holes_and_what_comes_after(size: int, caplog: pytest.LogCaptureFixture) -> None:
     """However the records come in batches: of those before `high` only the holes are not done with."""
-    part = Progress("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
+    part = Partition("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
     offsets = range(5, 18)
     taken = [one for i in range(0, len(offsets), size) for one in take(part, *offsets[i : i + size])]
     assert taken == [5, 6, 9, 13, 14, 15, 16, 17]
@@ -221,7 +221,7 @@ def test_a_restart_takes_the_holes_and_what_comes_after(size: int, caplog: pytes
 
 def test_a_hole_that_was_deleted_is_not_waited_for() -> None:
     """A hole that the topic no longer has does not hold the commit."""
-    part = Progress("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
+    part = Partition("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
     assert take(part, 6, 7, 10, 13) == [6, 13]
     assert part.holes == {6}
 
@@ -233,7 +233,7 @@ def test_every_record_is_taken_once_wherever_the_client_goes_back_to(
 ) -> None:
     """Whatever a client brings again, and whenever all is undone meanwhile: at hand is what is not done with, once."""
     saved = Saved(high=6, holes=((2, 0), (3, 1))) if restarted else Saved()
-    part, start = Progress("orders", 0, 5, saved, keep=True), 5
+    part, start = Partition("orders", 0, 5, saved, keep=True), 5
     position = furthest = start
     for back, many, undone in steps:
         position = max(0, position - max(0, back - 6))  # half of the time it goes on where it was
@@ -256,7 +256,7 @@ def test_a_history_keeps_its_first_failure() -> None:
 
 def test_the_backlog_keeps_its_columns_together() -> None:
     """Adding and dropping keep messages, orders and offsets side by side."""
-    part = Progress("orders", 0, 0)
+    part = Partition("orders", 0, 0)
     take(part, 0, 1, 2)
     part.backlog.drop(2)
     assert part.backlog.offsets == [2]
@@ -269,7 +269,7 @@ def test_the_backlog_keeps_its_columns_together() -> None:
 
 def test_nothing_new_is_marked_when_nothing_moved() -> None:
     """A mark without progress makes no checkpoint, at the start and after a checkpoint was given out."""
-    part = Progress("orders", 0, 10, Saved(attempts=1, since=2.0))
+    part = Partition("orders", 0, 10, Saved(attempts=1, since=2.0))
     part.mark()
     assert (part.unsettled, part.ready()) == (0, None)
     finish(part)
@@ -283,14 +283,14 @@ def test_nothing_new_is_marked_when_nothing_moved() -> None:
 
 def test_nothing_is_marked_before_anything_is_known() -> None:
     """A partition without a commit and without a record has nothing to commit."""
-    part = Progress("orders", 0)
+    part = Partition("orders", 0)
     part.mark()
     assert part.unsettled == 0
 
 
 def test_a_failed_attempt_alone_is_worth_a_commit() -> None:
     """An attempt more at the same offset is a new checkpoint, so that attempts survive a restart."""
-    part = Progress("orders", 0, 10)
+    part = Partition("orders", 0, 10)
     fail(part, 3.0)
     part.mark()
     ready = part.ready()
@@ -300,7 +300,7 @@ def test_a_failed_attempt_alone_is_worth_a_commit() -> None:
 
 def test_a_checkpoint_is_a_snapshot() -> None:
     """What happens after a mark does not change what that mark saved."""
-    part = Progress("orders", 0, 0)
+    part = Partition("orders", 0, 0)
     finish(part, 3)
     part.mark()
     finish(part, 2)
@@ -312,7 +312,7 @@ def test_a_checkpoint_is_a_snapshot() -> None:
 
 def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:
     """What came before an unacknowledged letter may be committed; what came with it or later has to wait."""
-    part = Progress("orders", 0, 0)
+    part = Partition("orders", 0, 0)
     finish(part, 5)
     part.mark()
     letter = part.expect_ack()
@@ -343,7 +343,7 @@ def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:
 )
 def test_no_checkpoint_passes_an_unacknowledged_letter(steps: list[tuple[str, int]]) -> None:
     """Whatever happens in whatever order: all letters before a checkpoint are acknowledged, and its counts exact."""
-    part = Progress("orders", 0, 0)
+    part = Partition("orders", 0, 0)
     fates: list[str] = []  # of each offset
     open_letters: list[tuple[int, Checkpoint]] = []
     given_out: list[int] = []

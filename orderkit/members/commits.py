@@ -11,15 +11,15 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from orderkit.patience import call_aside, call_here, is_answered
-from orderkit.progress import Checkpoint, Progress
-from orderkit.saved import METADATA_LIMIT, Saved
+from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.saved import METADATA_LIMIT, Saved
+from orderkit.members.patience import call_aside, call_here, is_answered
 
 log = logging.getLogger("orderkit")
 
 COMMIT, LAST_COMMIT = 10.0, 5.0  # seconds for a commit that is waited for: at work, and when leaving
 Key = tuple[str, int]
-Commits = dict[Key, tuple[Progress, Checkpoint]]
+Commits = dict[Key, tuple[Partition, Checkpoint]]
 # Another member has the partition now, or soon will; it starts from the last commit that went through.
 MOVED_ON = {
     KafkaError.ILLEGAL_GENERATION,
@@ -42,7 +42,7 @@ class Committer:
 
     client: Consumer
 
-    def __init__(self, parts: Mapping[Key, Progress]) -> None:
+    def __init__(self, parts: Mapping[Key, Partition]) -> None:
         self.patience = COMMIT
         self.times: deque[float] = deque(maxlen=100)  # seconds that the latest commits took
         self.count = 0
@@ -50,11 +50,11 @@ class Committer:
         self._sent: Commits = {}
         self._sent_at = 0.0
         self._waiting: Commits = {}
-        self._doubtful: set[Progress] = set()  # a commit of theirs failed or was not answered, and none after it went
+        self._doubtful: set[Partition] = set()  # a commit of theirs failed or was not answered, and none after it went
         self.in_callback = False  # of the client: while it lasts no other thread's commit is answered
         self._asked: Future[list[TopicPartition] | None] | None = None  # the commit that is, or was, waited for
 
-    def start(self, ready: Iterable[tuple[Progress, Checkpoint]]) -> None:
+    def start(self, ready: Iterable[tuple[Partition, Checkpoint]]) -> None:
         """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
         self._waiting |= {part.key: (part, point) for part, point in fitting(ready)}
         if self._sent or not self._waiting or not self._is_free(0):
@@ -85,7 +85,7 @@ class Committer:
         self.count += 1
         self.times.append(time.monotonic() - since)
 
-    def pending(self, part: Progress) -> Checkpoint | None:
+    def pending(self, part: Partition) -> Checkpoint | None:
         """Give the newest checkpoint of a partition that waits for a commit, or for its answer."""
         for commits in (self._waiting, self._sent):
             if part.key in commits:
@@ -99,7 +99,7 @@ class Committer:
             self.client.poll(0.05)  # a record that comes now is not committed, and so not lost
         self.patience = max(1.0, LAST_COMMIT - (time.monotonic() - began))
 
-    def now(self, ready: Iterable[tuple[Progress, Checkpoint]], timeout: float = COMMIT) -> bool:
+    def now(self, ready: Iterable[tuple[Partition, Checkpoint]], timeout: float = COMMIT) -> bool:
         """Commit and wait for the answer; say whether all went through within `timeout` seconds, or our patience.
 
         A client that has lost its brokers never answers. What such a commit did is known when offsets are read.
@@ -131,7 +131,7 @@ class Committer:
         self._doubtful.update(part for part, _ in pending)
         return not pending
 
-    def _went_through(self, part: Progress, point: Checkpoint) -> None:
+    def _went_through(self, part: Partition, point: Checkpoint) -> None:
         part.went_through(point)
         self._doubtful.discard(part)
 
@@ -152,7 +152,7 @@ class Committer:
         self._doubtful.update(part for part, _ in self._sent.values())
         self._sent, self._waiting, self._asked = {}, {}, None
 
-    def forget(self, part: Progress) -> bool:
+    def forget(self, part: Partition) -> bool:
         """Drop what was to be committed of a partition that is somebody else's now.
 
         Returns:
@@ -165,7 +165,7 @@ class Committer:
         return doubtful
 
 
-def fitting(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[tuple[Progress, Checkpoint]]:
+def fitting(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[tuple[Partition, Checkpoint]]:
     """Leave out checkpoints that carry more than a commit may: their offsets stay, and that is said once."""
     fit = []
     for part, point in ready:
@@ -181,7 +181,7 @@ def fitting(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[tuple[Progress
     return fit
 
 
-def to_offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
+def to_offsets(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[TopicPartition]:
     """Give offsets with what is saved beside them, as Kafka takes both."""
     return [TopicPartition(*part.key, point.offset, point.saved.to_text(point.offset)) for part, point in ready]
 

@@ -22,7 +22,7 @@ import fastavro
 from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
 
 from orderkit.errors import UsageError
-from orderkit.order import Order, check_order
+from orderkit.orders.order import Order, check_order
 from orderkit.retry import Failure, Permanent, Poison
 
 WIRES = ("single", "raw", "confluent")

@@ -8,9 +8,9 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from confluent_kafka import Message
 
-from orderkit.order import Order
+from orderkit.consuming.saved import METADATA_LIMIT, holes_to_text
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
-from orderkit.saved import METADATA_LIMIT, holes_to_text
 
 ROOM = METADATA_LIMIT - 700  # bytes for what is parked, in the commit's metadata; all else takes less than 700
 ATTEMPTS_ROOM = 6  # bytes for a parked record's attempts and a comma
