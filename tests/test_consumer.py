@@ -411,7 +411,7 @@ def test_offsets_of_another_program_are_taken_up(caplog: pytest.LogCaptureFixtur
     other.close()
     kit.consumer().run(orders=4)
     assert kit.state().average == average_of(orders[2:])
-    assert f"{kit.topic}[0] was committed without an average" in caplog.text
+    assert f"{kit.topic}[0] was committed at 2 without an average, by another program" in caplog.text
 
 
 def test_orders_of_a_node_program_are_read_exactly() -> None:
