@@ -15,11 +15,11 @@ from itertools import islice
 from pathlib import Path
 
 from orderkit import Backoff, OrderProducer, RetryingConsumer, RetryPolicy
-from orderkit.avro import Codec
 from orderkit.bench.peers.job import process
 from orderkit.brokers import ApacheBroker
 from orderkit.kafka import Connection
-from orderkit.order import random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import random_orders
 
 STEPS = 10
 

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Event
 
 from orderkit import Backoff, RetryingConsumer, RetryPolicy
-from orderkit.audit import group_state
-from orderkit.avro import Codec
+from orderkit.account.audit import group_state
+from orderkit.account.ledger import Ledger
 from orderkit.bench import Stage
 from orderkit.brokers import ApacheBroker
 from orderkit.kafka import Connection
-from orderkit.ledger import Ledger
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 
 PATIENCE = 120.0  # seconds for a run
 

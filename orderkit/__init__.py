@@ -1,18 +1,18 @@
 """Learn retries and dead letters on Kafka: one small, honest system that accounts for every order."""
 
-from orderkit.audit import Report
-from orderkit.average import RunningAverage
-from orderkit.avro import Codec
-from orderkit.backoff import Backoff
+from orderkit.account.audit import Report
+from orderkit.account.average import RunningAverage
+from orderkit.account.ledger import Ledger
 from orderkit.brokers import ApacheBroker, EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
 from orderkit.kafka import Connection, connect
-from orderkit.ledger import Ledger
-from orderkit.order import Order, random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order, random_orders
 from orderkit.producer import OrderProducer
 from orderkit.retry import Fatal, Permanent, Poison, RetryPolicy, Transient, classify, decide
+from orderkit.retry.backoff import Backoff
 from orderkit.run import Run
 
 __all__ = [

@@ -10,24 +10,24 @@ from typing import cast
 
 from confluent_kafka import Message
 
-from orderkit.attempts import Attempts
-from orderkit.audit import GroupState, group_state
-from orderkit.avro import Codec
-from orderkit.backlog import Backlog
-from orderkit.budget import Limits
+from orderkit.account.audit import GroupState, group_state
+from orderkit.account.ledger import Attempt, Ledger
+from orderkit.account.tally import DEAD, SKIPPED
+from orderkit.consuming.attempts import Attempts
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.loop import Handler, accept, named
+from orderkit.consuming.partition import Partition
 from orderkit.dead_letters import DeadLetterWriter
-from orderkit.delivery import find_mode
-from orderkit.engines import find_engine
+from orderkit.delivery import Mode, find_mode
+from orderkit.engines import Engine, find_engine
 from orderkit.errors import OrderkitError
-from orderkit.group import GroupMember
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
-from orderkit.ledger import Attempt, Ledger
-from orderkit.loop import Handler, accept
-from orderkit.order import Order
-from orderkit.patience import HASTE, LEAVING
-from orderkit.progress import Progress
+from orderkit.members.group import GroupMember
+from orderkit.members.patience import HASTE, LEAVING
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Reason, RetryPolicy, classify
-from orderkit.tally import DEAD, SKIPPED
+from orderkit.retry.budget import Limits
 
 PATIENCE = 0.1  # seconds in one poll, at most: a stop or a due retry is never later than this
 LAST_WORD = 10.0  # seconds that a stopping consumer waits for outstanding acknowledgements
@@ -44,8 +44,9 @@ class RetryingConsumer(Attempts):
         topic: where the orders are.
         dead_letters: where the exhausted go.
         policy: how often, how long, and what then.
-        engine: how a retry waits: one of `ENGINES`.
-        delivery: when offsets are committed: one of `MODES`.
+        engine: how a retry waits: one of `ENGINES`, or a class of your own.
+        delivery: when offsets are committed: one of `MODES`, or a class of your own.
+        membership: reads the topics as a member of the group.
         instance: names this member in its transactions (`exactly-once`), so that its next start ends what a crash left
             open; by default a name never used before.
         codec: reads orders from bytes.
@@ -69,8 +70,9 @@ class RetryingConsumer(Attempts):
         topic: str = ORDERS,
         dead_letters: str = DEAD_LETTERS,
         policy: RetryPolicy | None = None,
-        engine: str = "pause",
-        delivery: str = "at-least-once",
+        engine: str | type[Engine] = "pause",
+        delivery: str | type[Mode] = "at-least-once",
+        membership: type[GroupMember] = GroupMember,
         instance: str | None = None,
         codec: Codec | None = None,
         ledger: Ledger | None = None,
@@ -89,7 +91,7 @@ class RetryingConsumer(Attempts):
         _create_alike(connection, topic, retry_topics)
         opened = partial(mode.producer, connection, group, instance or uuid.uuid4().hex)
         self.letters = DeadLetterWriter(connection, dead_letters, group, opened())
-        self.member = GroupMember(
+        self.member = membership(
             connection,
             group,
             [topic, *retry_topics],
@@ -106,13 +108,18 @@ class RetryingConsumer(Attempts):
         """Go once round the loop."""
         now = time.monotonic()
         self._until = 0.0 if self._stopping else now + self._slice
-        for part in self.engine.due(now):
+        with named(self.engine):
+            due = self.engine.due(now)
+        for part in due:
             if not part.gone:  # a transaction that was undone meanwhile has put another in its place
                 self._work(part)
-        for part, messages in self.member.fetch(self._patience()):
+        with named(self.member):
+            fetched = self.member.fetch(self._patience())
+        for part, messages in fetched:
             if current := self.member.parts.get(part.key):  # likewise: what was fetched goes to its successor
                 self._take(current, messages)
-        self.delivery.settle()
+        with named(self.delivery):
+            self.delivery.settle()
 
     def stop(self) -> None:
         """Ask the loop to end after the record it is at; safe from a signal handler or another thread."""
@@ -146,7 +153,7 @@ class RetryingConsumer(Attempts):
     def _patience(self) -> float:
         return max(0.0, min(PATIENCE, self.engine.next_due() - time.monotonic()))
 
-    def _take(self, part: Progress, messages: list[Message]) -> None:
+    def _take(self, part: Partition, messages: list[Message]) -> None:
         """Decode what was fetched, once, and work on it unless the partition is waiting."""
         offsets = part.take(messages, self.codec.decode_batch(list(map(Message.value, messages))))
         if not offsets:
@@ -154,12 +161,14 @@ class RetryingConsumer(Attempts):
         self.engine.received(part, len(offsets))
         topic, origins = part.origins(part.backlog, len(part.backlog) - len(offsets))
         self.ledger.took(topic, part.partition, origins)
-        if self.delivery.taken(part) and part.key not in self.member.held:
+        with named(self.delivery):
+            ours = self.delivery.taken(part)
+        if ours and part.key not in self.member.held:
             self._work(part)
         elif not part.gone:
             self.member.steer(part)
 
-    def _work(self, part: Progress) -> None:
+    def _work(self, part: Partition) -> None:
         """Give the records of a partition their attempts: first those that were parked, then the others in order."""
         now = self._busy = time.monotonic()
         announced = part.suspected(self.policy.max_attempts)
@@ -179,15 +188,17 @@ class RetryingConsumer(Attempts):
         if announced:
             self.delivery.conclude(part)
 
-    def _handle(self, part: Progress, batch: Backlog) -> int:
+    def _handle(self, part: Partition, batch: Backlog) -> int:
         """Attempt and book records, in order, until one has to wait; return how many are out of the way."""
         attempts: list[Attempt] = []
         aside: set[int] = set()
         done = self._attempt_all(part, batch, attempts, aside)
         self._book(part, batch, done, attempts, aside)
+        if aside:
+            self.engine.went_aside(part)
         return done
 
-    def _book(self, part: Progress, batch: Backlog, done: int, attempts: list[Attempt], aside: set[int]) -> None:
+    def _book(self, part: Partition, batch: Backlog, done: int, attempts: list[Attempt], aside: set[int]) -> None:
         """Let what was done into the average and the ledger, in bulk."""
         if not done and not attempts:
             return
@@ -203,17 +214,17 @@ class RetryingConsumer(Attempts):
             part.park.done(batch)
         part.went_past(batch.offsets[:done])
 
-    def _revoked(self, parts: list[Progress]) -> None:
+    def _revoked(self, parts: list[Partition]) -> None:
         """Commit what is done before partitions go to another member."""
         self.delivery.finish(parts, time.monotonic() + HANDOVER)
 
-    def _lost(self, parts: list[Progress]) -> None:
+    def _lost(self, parts: list[Partition]) -> None:
         """Forget the records on their way from partitions that have gone: the new owner writes them."""
         for part in parts:
             self.letters.forget(part)
         self.delivery.lost(parts)
 
-    def _undone(self, part: Progress) -> None:
+    def _undone(self, part: Partition) -> None:
         """Void what the ledger says of records after the last commit: they are delivered, and decided, again."""
         first, keep = part.uncommitted()
         self.ledger.forget_from(part.origin or part.topic, part.partition, first, keep)

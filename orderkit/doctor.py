@@ -12,10 +12,10 @@ from importlib.util import find_spec
 
 from confluent_kafka import TopicPartition
 
-from orderkit.avro import Codec, load_schema
 from orderkit.brokers import EmbeddedBroker
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.orders.avro import Codec, load_schema
 
 NEEDED = ("confluent-kafka", "fastavro", "click", "rich", "javaproperties")
 EXTRAS = {

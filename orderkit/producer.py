@@ -13,13 +13,13 @@ from typing import Any, Literal, get_args
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from orderkit.avro import Codec
+from orderkit.account.tally import Tally
 from orderkit.errors import UsageError
-from orderkit.faults import Faults
 from orderkit.kafka import NOWHERE, ORDERS, Connection
-from orderkit.order import Order
-from orderkit.stranded import Lookout
-from orderkit.tally import Tally
+from orderkit.members.stranded import Lookout
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 
 log = logging.getLogger("orderkit")
 

@@ -8,18 +8,18 @@ import uuid
 from itertools import islice
 from typing import Any
 
-from orderkit.audit import Report, account, dead_letter_origins
-from orderkit.avro import Codec
+from orderkit.account.audit import Report, account, dead_letter_origins
+from orderkit.account.ledger import Ledger
 from orderkit.brokers import Broker, EmbeddedBroker
-from orderkit.consumers import open_consumer
+from orderkit.consuming.consumers import open_consumer
+from orderkit.consuming.loop import Handler, accept
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.engines import ENGINES
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
-from orderkit.ledger import Ledger
-from orderkit.loop import Handler, accept
-from orderkit.order import Order, random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order, random_orders
 from orderkit.producer import OrderProducer, Produced
 from orderkit.retry import RetryPolicy
 

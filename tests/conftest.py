@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -10,9 +11,9 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController
 
-from orderkit import patience
 from orderkit.brokers import ApacheBroker
 from orderkit.errors import OrderkitError
+from orderkit.members import patience
 
 DEAR = "test_browser.py", "test_security.py", "test_wheel.py"  # what each of these sets up is made once, in one worker
 LONG = *DEAR, "test_notebooks.py", "test_readme.py"  # begun last, they would be waited for
@@ -21,6 +22,12 @@ LONG = *DEAR, "test_notebooks.py", "test_readme.py"  # begun last, they would be
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--campaign`."""
     parser.addoption("--campaign", action="store_true", help="run what takes too long for landing, too")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C work in what tests start, though this run was started in the background, where it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Groups(LoadGroupScheduling):  # type: ignore[misc]  # xdist says nothing of its types

@@ -17,21 +17,22 @@ from typing import Any, Self
 import pytest
 from confluent_kafka import KafkaError, Message, TopicPartition
 
-from orderkit import group
-from orderkit.audit import GroupState, Origin, dead_letter_origins, group_state
-from orderkit.average import RunningAverage
-from orderkit.avro import Codec
-from orderkit.backoff import Backoff
+from orderkit.account.audit import GroupState, Origin, dead_letter_origins, group_state
+from orderkit.account.average import RunningAverage
+from orderkit.account.ledger import Attempt, Ledger
+from orderkit.account.tally import RETRY
 from orderkit.brokers import Broker, EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
+from orderkit.consuming.loop import Handler, accept
+from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import DeadLetterRecord, Headers, read_dead_letters, read_topic
-from orderkit.faults import Faults
-from orderkit.ledger import Attempt, Ledger
-from orderkit.loop import Handler, accept
-from orderkit.order import Order, random_orders
+from orderkit.members import group
+from orderkit.members.commits import saved_with
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order, random_orders
 from orderkit.retry import Failure, Permanent, RetryPolicy, Transient
-from orderkit.saved import Saved
-from orderkit.tally import RETRY
+from orderkit.retry.backoff import Backoff
 
 AT_ONCE = RetryPolicy(backoff=Backoff("fixed", base=0.0))
 SOON = RetryPolicy(backoff=Backoff("fixed", base=0.02))
@@ -223,7 +224,7 @@ class Kit:
             (commit,) = reader.committed([TopicPartition(self.topic, partition)], timeout=10)
         finally:
             reader.close()
-        return Saved.from_text(commit.metadata)
+        return saved_with(commit)
 
     def left(self) -> int:
         """Count the records behind the group's offsets."""

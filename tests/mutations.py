@@ -63,10 +63,10 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
-        "commit before the acknowledgement", "orderkit/progress.py",
+        "commit before the acknowledgement", "orderkit/consuming/partition.py",
         "while self._closed and not self._closed[0].unacknowledged:", "while self._closed:",
         ("test_dead_letters.py::test_nothing_is_committed_before_its_dead_letters_are_acknowledged",
-         "test_progress.py::test_no_checkpoint_passes_an_unacknowledged_letter"),
+         "test_partition.py::test_no_checkpoint_passes_an_unacknowledged_letter"),
     ),
     Mutation(
         "swallow a dead letter's error", "orderkit/dead_letters/writer.py",
@@ -89,49 +89,49 @@ MUTATIONS = [
         ("test_consumer.py::test_an_order_that_recovers_is_averaged_once",),
     ),
     Mutation(
-        "forget that a partition was revoked", "orderkit/group.py",
+        "forget that a partition was revoked", "orderkit/members/group.py",
         "            for table in (self.parts, self.held):\n                table.pop(part.key, None)\n", "",
         ("test_rebalance.py::test_members_that_come_and_go_at_random",
          "test_rebalance.py::test_a_back_off_goes_with_its_partition",
          "test_rebalance.py::test_dead_letters_of_a_lost_partition_are_not_offered_again"),
     ),
     Mutation(
-        "decode in the retry loop", "orderkit/retry.py",
+        "decode in the retry loop", "orderkit/retry/__init__.py",
         'if reason in ("poison", "permanent"):', 'if reason == "permanent":',
         ("test_retry.py", "test_consumer.py::test_poison_never_reaches_the_handler"),
     ),
     Mutation(
-        "sum floats", "orderkit/average.py",
+        "sum floats", "orderkit/account/average.py",
         "self.total += sum(int(price * UNIT) for price in prices)", "self.total += int(rough * UNIT)",
         ("test_average.py::test_adding_all_equals_adding_one_by_one",),
     ),
     Mutation(
-        "start the average anew after a restart", "orderkit/progress.py",
+        "start the average anew after a restart", "orderkit/consuming/partition.py",
         "self.average = replace(saved.average)", "self.average = type(saved.average)()",
         ("test_consumer.py::test_ten_restarts_lose_and_double_nothing[embedded]",),
     ),
     Mutation(
-        "write into the average of the last commit", "orderkit/progress.py",
+        "write into the average of the last commit", "orderkit/consuming/partition.py",
         "self.average = replace(saved.average)", "self.average = saved.average",
-        ("test_progress.py::test_a_partition_does_not_write_into_what_it_was_given",),
+        ("test_partition.py::test_a_partition_does_not_write_into_what_it_was_given",),
     ),
     Mutation(
-        "forget attempts at a restart", "orderkit/progress.py",
+        "forget attempts at a restart", "orderkit/consuming/partition.py",
         "    if saved.attempts:\n        failed[offset]", "    if False:\n        failed[offset]",
         ("test_consumer.py::test_attempts_survive_a_restart",),
     ),
     Mutation(
-        "do not count an attempt that killed", "orderkit/attempts.py",
+        "do not count an attempt that killed", "orderkit/consuming/attempts.py",
         "        if history.killed:\n", "        if False:\n",
         ("test_delivery.py::test_an_order_that_kills_is_dead_lettered_in_its_turn[at-least-once-embedded-pause]",),
     ),
     Mutation(
-        "one attempt too many", "orderkit/retry.py",
+        "one attempt too many", "orderkit/retry/__init__.py",
         "if attempt < policy.max_attempts and", "if attempt <= policy.max_attempts and",
         ("test_consumer.py::test_an_order_has_three_attempts_and_no_more",),
     ),
     Mutation(
-        "go on after a bug in the handler", "orderkit/retry.py",
+        "go on after a bug in the handler", "orderkit/retry/__init__.py",
         '    if reason == "fatal":\n        return Stop(reason)',
         '    if reason == "fatal":\n        return DeadLetter(reason)',
         ("test_consumer.py::test_a_bug_stops_the_consumer_with_the_offset_kept",),
@@ -148,12 +148,12 @@ MUTATIONS = [
         ("test_dead_letters.py::test_key_value_and_headers_stay_byte_for_byte",),
     ),
     Mutation(
-        "draw fates without the order", "orderkit/faults.py",
+        "draw fates without the order", "orderkit/orders/faults.py",
         'f"{seed}/{purpose}/{attempt}/{order_id}"', 'f"{seed}/{purpose}/{attempt}"',
         ("test_faults.py",),
     ),
     Mutation(
-        "report no order as lost", "orderkit/audit.py",
+        "report no order as lost", "orderkit/account/audit.py",
         "passed += 1", "pass",
         ("test_audit.py",),
     ),
@@ -169,22 +169,22 @@ MUTATIONS = [
          "test_dead_letters.py::test_a_back_off_is_kept_while_a_letter_is_refused"),
     ),
     Mutation(
-        "take a record twice", "orderkit/progress.py",
+        "take a record twice", "orderkit/consuming/partition.py",
         "if offsets[0] < self._new_from or last - offsets[0] < len(offsets) - 1:", "if False:",
-        ("test_progress.py",),
+        ("test_partition.py",),
     ),
     Mutation(
-        "take a record of an assignment that has ended", "orderkit/group.py",
+        "take a record of an assignment that has ended", "orderkit/members/group.py",
         "if _key(first) not in self._left:", "if True:",
         ("test_consumer_group.py::test_a_record_polled_in_an_assignment_that_has_ended_is_left_to_the_next_one",),
     ),
     Mutation(
-        "take a commit that cannot be read for none", "orderkit/commits.py",
+        "take a commit that cannot be read for none", "orderkit/members/commits.py",
         "        if offset.error:\n            raise KafkaException(offset.error)\n", "        pass\n",
         ("test_consumer_group.py::test_an_offset_that_cannot_be_read_is_not_taken_for_none",),
     ),
     Mutation(
-        "blame the first attempt's error for the last one's", "orderkit/attempts.py",
+        "blame the first attempt's error for the last one's", "orderkit/consuming/attempts.py",
         "                if answer is Answer.AGAIN:\n                    ans",
         "                    if answer is Answer.AGAIN:\n                        ans",
         ("test_dead_letters.py::test_a_dead_letter_names_the_error_of_its_last_attempt",),

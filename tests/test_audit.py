@@ -13,13 +13,13 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, TopicPartition
 from helpers import note_failure
 
-from orderkit.audit import GroupState, Origin, Report, _committed, account
-from orderkit.average import RunningAverage
+from orderkit.account.audit import GroupState, Origin, Report, _committed, account
+from orderkit.account.average import RunningAverage
+from orderkit.account.ledger import Ledger
+from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED, Tally
 from orderkit.errors import OrderkitError
-from orderkit.ledger import Ledger
-from orderkit.order import Order, random_orders
+from orderkit.orders.order import Order, random_orders
 from orderkit.retry import Poison
-from orderkit.tally import AVERAGED, DEAD, RETRY, SKIPPED, Tally
 
 T = "orders"
 MANY = 60

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orderkit.avro import WIRES, Codec, encoded_length, order_schema, zigzag
 from orderkit.errors import UsageError
-from orderkit.order import Order, random_orders
+from orderkit.orders.avro import WIRES, Codec, encoded_length, order_schema, zigzag
+from orderkit.orders.order import Order, random_orders
 from orderkit.retry import Failure, Permanent, Poison
 
 STEADY = settings(derandomize=True, deadline=None)

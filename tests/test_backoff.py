@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orderkit.backoff import FORMULAS, Backoff
 from orderkit.errors import UsageError
+from orderkit.retry.backoff import FORMULAS, Backoff
 
 STEADY = settings(derandomize=True, deadline=None)
 SECONDS = st.floats(min_value=0, max_value=1e6)

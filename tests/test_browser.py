@@ -42,7 +42,7 @@ QUIET = (
 # What a learner would look up in a cell of his own, after the run: the share of failed attempts early and late.
 PROBE = """
 import json, threading
-from orderkit.tally import AVERAGED
+from orderkit.account.tally import AVERAGED
 (fates,), _, _ = run.ledger.rows("fate")
 def failed(some):
     return sum(fate != AVERAGED for fate in some) / max(1, len(some))

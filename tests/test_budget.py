@@ -7,11 +7,11 @@ from helpers import AT_ONCE, Background, Kit, Record, average_of, take_orders, w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderkit.audit import account
-from orderkit.budget import Budget, Limits
+from orderkit.account.audit import account
 from orderkit.errors import UsageError
-from orderkit.order import Order
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent, Transient
+from orderkit.retry.budget import Budget, Limits
 
 QUICK = Limits(in_a_row=5, probe=0.05, longest=0.2)
 

@@ -20,11 +20,11 @@ import pytest
 from helpers import PATIENCE, Background, Late, rarely, take_orders, wait_for, within
 
 from orderkit import ApacheBroker, EmbeddedBroker, random_orders
-from orderkit.audit import group_state
-from orderkit.avro import Codec
+from orderkit.account.audit import group_state
+from orderkit.account.tally import AVERAGED
 from orderkit.cli import main
 from orderkit.consumer import RetryingConsumer
-from orderkit.tally import AVERAGED
+from orderkit.orders.avro import Codec
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

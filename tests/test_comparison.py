@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from helpers import shared
 
 from orderkit.brokers import ApacheBroker
-from orderkit.chart import draw_comparison
 from orderkit.cli.compare import compare_engines
 from orderkit.comparison import CONTESTANTS, Plan, as_frame, as_table, compare
 from orderkit.comparison.phase import Phase
 from orderkit.errors import UsageError
+from orderkit.show.chart import draw_comparison
 
 SMALL = Plan(orders=400, keys=20, failing=0.05, rate=400, backoff=0.15)
 SLACK = 50.0  # ms: what a busy machine may take from one of two runs; much less than a back-off

@@ -30,16 +30,16 @@ from helpers import (
     within,
 )
 
-from orderkit.audit import account
-from orderkit.backoff import Backoff
+from orderkit.account.audit import account
+from orderkit.account.tally import RETRY
 from orderkit.consumer import RetryingConsumer
+from orderkit.consuming.partition import Partition
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
-from orderkit.order import Order
-from orderkit.progress import Progress
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import Fatal, Permanent, RetryPolicy, Transient
-from orderkit.tally import RETRY
+from orderkit.retry.backoff import Backoff
 
 NODE = json.loads((Path(__file__).parent / "fixtures" / "kafkajs_orders.json").read_text("utf-8"))
 
@@ -411,7 +411,7 @@ def test_offsets_of_another_program_are_taken_up(caplog: pytest.LogCaptureFixtur
     other.close()
     kit.consumer().run(orders=4)
     assert kit.state().average == average_of(orders[2:])
-    assert f"{kit.topic}[0] was committed without an average" in caplog.text
+    assert f"{kit.topic}[0] was committed at 2 without an average, by another program" in caplog.text
 
 
 def test_orders_of_a_node_program_are_read_exactly() -> None:
@@ -435,10 +435,10 @@ def test_idle_time_counts_from_the_assignment() -> None:
     kit.send_orders(take_orders(5))
     kit.consumer().run(orders=1)
     consumer = kit.consumer()  # joins when the group has given the first one up, after a second or so
-    fetched: list[list[tuple[Progress, list[Message]]]] = []
+    fetched: list[list[tuple[Partition, list[Message]]]] = []
     fetch = consumer.member.fetch
 
-    def fetch_late(wait: float) -> list[tuple[Progress, list[Message]]]:
+    def fetch_late(wait: float) -> list[tuple[Partition, list[Message]]]:
         fetched.append(fetch(min(wait, 0.05)))
         return fetched[-3] if len(fetched) > 2 else []
 

@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, TopicPartition
 from helpers import Background, Kit, average_of, soon, take_orders, wait_for
 
-from orderkit.backoff import Backoff
-from orderkit.group import SHORT_WAIT
 from orderkit.kafka import Connection
-from orderkit.order import Order
+from orderkit.members.group import SHORT_WAIT
+from orderkit.orders.order import Order
 from orderkit.retry import RetryPolicy, Transient
+from orderkit.retry.backoff import Backoff
 
 
 @dataclass(frozen=True)

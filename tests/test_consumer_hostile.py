@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from helpers import Kit, Record, average_of, take_orders
 
-from orderkit.avro import SINGLE, Codec, zigzag
 from orderkit.dead_letters import DeadLetterRecord, Headers
-from orderkit.order import Order, as_float32
+from orderkit.orders.avro import SINGLE, Codec, zigzag
+from orderkit.orders.order import Order, as_float32
 from orderkit.retry import Failure
 
 CODEC = Codec()

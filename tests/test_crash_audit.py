@@ -11,7 +11,8 @@ import pytest
 from confluent_kafka import TopicPartition
 from helpers import Kit, Record, soon
 
-from orderkit.average import UNIT, RunningAverage
+from orderkit.account.average import UNIT, RunningAverage
+from orderkit.account.tally import FINISHED
 from orderkit.consumer import RetryingConsumer
 from orderkit.crash.again import again
 from orderkit.crash.ahead import Ahead
@@ -19,9 +20,8 @@ from orderkit.crash.audit import KEEP_ORDER, Evidence, Trail, Verdict, gather, j
 from orderkit.crash.plan import CrashPlan
 from orderkit.dead_letters import header_list, read_topic
 from orderkit.engines import ENGINES
-from orderkit.order import Order
+from orderkit.orders.order import Order
 from orderkit.producer import OrderProducer
-from orderkit.tally import FINISHED
 
 PLAN = CrashPlan(5, orders=80, partitions=2)
 

@@ -24,12 +24,12 @@ from helpers import (
     wait_for,
 )
 
-from orderkit.backoff import Backoff
 from orderkit.brokers import EmbeddedBroker
 from orderkit.dead_letters import MESSAGE_LIMIT, PREFIX, DeadLetterRecord, DeadLetterWriter, Headers
-from orderkit.order import Order
+from orderkit.members.stranded import Lookout
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent, RetryPolicy, Transient
-from orderkit.stranded import Lookout
+from orderkit.retry.backoff import Backoff
 
 STORY = {
     "topic", "partition", "offset", "timestamp", "group", "attempts", "reason", "exception", "message",

@@ -31,16 +31,17 @@ from helpers import (
     wait_for,
 )
 
-from orderkit.audit import account
-from orderkit.backoff import Backoff
+from orderkit.account.audit import account
 from orderkit.brokers import ApacheBroker
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import read_topic
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.faults import Faults
-from orderkit.order import Order
-from orderkit.progress import Progress
+from orderkit.members.commits import saved_with
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent, RetryPolicy, Transient
-from orderkit.saved import Saved
+from orderkit.retry.backoff import Backoff
 
 FAULTS = Faults(3, transient_rate=0.2, permanent_rate=0.05)
 
@@ -56,12 +57,12 @@ def run_child(kit: Kit, handler: str, settings: str, run: str = "idle=2.0") -> i
     """Run a consumer of the kit's group in a process of its own, and give its exit status."""
     code = f"""
         import os
-        from orderkit import group
+        from orderkit.members import group
         from orderkit.consumer import RetryingConsumer
         from orderkit.kafka import Connection
         from orderkit.retry import Permanent, RetryPolicy, Transient
-        from orderkit.backoff import Backoff
-        from orderkit.faults import Faults
+        from orderkit.retry.backoff import Backoff
+        from orderkit.orders.faults import Faults
 
         group.EMBEDDED_SETTINGS = {{"session_timeout_ms": 1200, "heartbeat_interval_ms": 200}}
         brief = {{"session.timeout.ms": "2000", "heartbeat.interval.ms": "300"}}  # the next one need not wait so long
@@ -358,13 +359,13 @@ def test_nobody_is_blamed_for_a_death_in_another_partition(
     kit, orders = Kit(2, open_broker(name, request)), take_orders(40)
     kit.send_orders(orders)
     client = kit.connection.consumer(kit.group)
-    after_deaths = Saved(at_work=True, deaths=2).to_text()
+    after_deaths = Saved(at_work=1, deaths=2).to_text(0)
     parts = [TopicPartition(kit.topic, number, 0, after_deaths) for number in (0, 1)]
     client.commit(offsets=parts, asynchronous=False)
     named: list[list[str]] = []
 
     def handler(order: Order, _attempt: int) -> None:
-        commits = [(one, Saved.from_text(one.metadata)) for one in client.committed(parts, timeout=5)]
+        commits = [(one, saved_with(one)) for one in client.committed(parts, timeout=5)]
         tried = [(one.partition, one.offset + saved.trying - 1) for one, saved in commits if saved and saved.trying]
         named.append([orders[2 * offset + partition]["orderId"] for partition, offset in tried])
         assert named[-1] == [order["orderId"]]
@@ -426,7 +427,7 @@ def test_a_retry_that_is_undone_keeps_its_attempts_and_its_time() -> None:
     consumer = kit.consumer(handler, engine="topics", policy=policy)
     consumer.member._keep = True
 
-    def waiting() -> list[Progress]:
+    def waiting() -> list[Partition]:
         return [part for part in consumer.member.parts.values() if part.topic != kit.topic and len(part.backlog) == 6]
 
     met = soon(waiting)
@@ -451,10 +452,10 @@ def test_a_transaction_undone_between_two_partitions_loses_no_record() -> None:
     consumer = kit.consumer()
     consumer.member._keep = True
     taken, fetch = consumer.delivery.taken, consumer.member.fetch
-    undone: list[Progress] = []
-    fetched: list[tuple[Progress, list[Message]]] = []
+    undone: list[Partition] = []
+    fetched: list[tuple[Partition, list[Message]]] = []
 
-    def undo_once(part: Progress) -> bool:
+    def undo_once(part: Partition) -> bool:
         if not undone:
             undone.append(part)
             for one in list(consumer.member.parts.values()):
@@ -463,7 +464,7 @@ def test_a_transaction_undone_between_two_partitions_loses_no_record() -> None:
             return False
         return taken(part)
 
-    def fetch_both(wait: float) -> list[tuple[Progress, list[Message]]]:
+    def fetch_both(wait: float) -> list[tuple[Partition, list[Message]]]:
         if undone:
             return fetch(wait)
         while len(dict(fetched)) < 2:

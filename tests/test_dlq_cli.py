@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from helpers import AT_ONCE, PATIENCE, Kit, Late, Record, average_of, shorten_sessions, take_orders
 
-from orderkit.avro import Codec
 from orderkit.cli import main
 from orderkit.dead_letters import read_dead_letters
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent
 
 ORDERS = take_orders(30)

@@ -24,16 +24,16 @@ from helpers import (
     wait_for,
 )
 
-from orderkit.audit import account, dead_letter_origins
-from orderkit.avro import Codec
-from orderkit.backoff import Backoff
+from orderkit.account.audit import account, dead_letter_origins
 from orderkit.consumer import RetryingConsumer
 from orderkit.engines import ENGINES
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import RetryPolicy, Transient
+from orderkit.retry.backoff import Backoff
 
 FAULTS = Faults(5, transient_rate=0.25, permanent_rate=0.03, poison_rate=0.0)
 SOON = RetryPolicy(backoff=Backoff("fixed", base=0.05))
@@ -223,8 +223,8 @@ def test_a_group_that_parked_can_go_on_with_another_engine() -> None:
 
 def test_a_full_park_makes_the_partition_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """When no more can be parked the partition waits, and its metadata stays within Kafka's limit."""
-    monkeypatch.setattr("orderkit.backlog.ROOM", 200)
-    monkeypatch.setattr("orderkit.backlog.SURELY_FITS", 2)
+    monkeypatch.setattr("orderkit.consuming.backlog.ROOM", 200)
+    monkeypatch.setattr("orderkit.consuming.backlog.SURELY_FITS", 2)
     kit, orders = Kit(1), take_orders(400)
     send_keyed(kit, orders, 400)
     most = 0
@@ -246,11 +246,11 @@ def test_what_parking_saves_fits_whatever_is_parked() -> None:
     """With every other order parked under large offsets, the metadata is never over the limit."""
     from confluent_kafka import Message
 
-    from orderkit.progress import Progress
-    from orderkit.saved import METADATA_LIMIT, History
+    from orderkit.consuming.partition import Partition
+    from orderkit.consuming.saved import METADATA_LIMIT, History
 
     for step in (1, 2, 999, 10**12):
-        part = Progress("orders", 0, 10**15)
+        part = Partition("orders", 0, 10**15)
         offset = 10**15
         while not part.park.full:
             message = Message(topic="orders", partition=0, offset=offset, key=str(offset).encode(), value=b"")
@@ -260,7 +260,7 @@ def test_what_parking_saves_fits_whatever_is_parked() -> None:
             part.backlog.drop(1)
             part.went_past([offset])
             offset += step
-        assert len(part.here().to_text()) <= METADATA_LIMIT
+        assert len(part.here().to_text(part.floor)) <= METADATA_LIMIT
         assert len(part.park) > 130
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from helpers import AT_ONCE, Kit, take_orders
 
+from orderkit.account.export import LedgerExport, read_ledger
+from orderkit.account.ledger import Attempt, Ledger
+from orderkit.account.sinks import COLUMNS
+from orderkit.account.tally import AVERAGED, RETRY
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.export import LedgerExport, read_ledger
-from orderkit.faults import Faults
-from orderkit.ledger import Attempt, Ledger
-from orderkit.order import Order
-from orderkit.sinks import COLUMNS
-from orderkit.tally import AVERAGED, RETRY
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 
 KINDS = ("ledger.csv", "ledger.parquet")
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderkit.avro import WIRES, Codec
 from orderkit.errors import UsageError
-from orderkit.faults import Faults, draw
-from orderkit.order import Order
+from orderkit.orders.avro import WIRES, Codec
+from orderkit.orders.faults import Faults, draw
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent, Poison, Transient
 
 STEADY = settings(derandomize=True, deadline=None)

@@ -16,11 +16,11 @@ from helpers import AT_ONCE, Kit, Record, average_of, take_orders
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderkit.avro import WIRES, Codec
 from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import read_topic
 from orderkit.dead_letters.writer import DLQ_CONFIG
-from orderkit.order import Order
+from orderkit.orders.avro import WIRES, Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
 LONG = os.environ.get("ORDERKIT_LONG") == "1"

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from helpers import fate, shared, soon
 
-from orderkit.chart import POINTS, RunChart
+from orderkit.account.ledger import Attempt, Ledger
+from orderkit.account.tally import RETRY
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
-from orderkit.ledger import Attempt, Ledger
-from orderkit.order import Order
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.producer import Produced
 from orderkit.run import Run
-from orderkit.tally import RETRY
+from orderkit.show.chart import POINTS, RunChart
 
 pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "orderkit[lab]"')
 

@@ -8,12 +8,12 @@ pytest.importorskip("matplotlib", reason='notebooks need the extra: pip install 
 
 from helpers import shared
 
+from orderkit.account.tally import DEAD
 from orderkit.errors import UsageError
 from orderkit.lab import GameDay, attempts_made
 from orderkit.lab.gameday import FAULTS, MOST
 from orderkit.lab.ways_back import rounds_band
-from orderkit.order import PRODUCTS
-from orderkit.tally import DEAD
+from orderkit.orders.order import PRODUCTS
 
 ONE_OF_EACH = {"outage": 1, "slow service": 4, "bad product": 5, "flaky service": 7, "refusals": 8, "poison": 26}
 KNOBS = {"backoff": "fixed", "backoff_base": 0.0}

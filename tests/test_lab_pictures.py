@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from helpers import shared
 
-from orderkit.avro import WIRES, Codec
 from orderkit.errors import UsageError
-from orderkit.order import Order
+from orderkit.orders.avro import WIRES, Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Poison
 
 pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "orderkit[lab]"')

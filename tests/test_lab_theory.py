@@ -14,12 +14,12 @@ import pytest
 from confluent_kafka import Consumer
 from helpers import fate, shared
 
-from orderkit.avro import Codec
-from orderkit.backoff import Backoff, exponential
 from orderkit.brokers import EmbeddedBroker
-from orderkit.faults import Faults
-from orderkit.order import Order, random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order, random_orders
 from orderkit.retry import Failure, Permanent, RetryPolicy, Transient
+from orderkit.retry.backoff import Backoff, exponential
 from orderkit.run import Run
 
 pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "orderkit[lab]"')

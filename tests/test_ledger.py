@@ -16,10 +16,10 @@ from helpers import note_failure
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orderkit.ledger import Attempt, Ledger
-from orderkit.order import Order, random_orders
+from orderkit.account.ledger import Attempt, Ledger
+from orderkit.account.tally import AVERAGED, DEAD, FATES, FINISHED, NOT_SEEN, RETRY, SKIPPED, TAKEN, Tally
+from orderkit.orders.order import Order, random_orders
 from orderkit.retry import Poison
-from orderkit.tally import AVERAGED, DEAD, FATES, FINISHED, NOT_SEEN, RETRY, SKIPPED, TAKEN, Tally
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=200)
 T = "orders"

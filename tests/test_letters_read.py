@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 from helpers import AT_ONCE, Kit, Record, take_orders
 
-from orderkit.avro import Codec
 from orderkit.dead_letters import (
     PREFIX,
     DeadLetterRecord,
@@ -22,7 +21,8 @@ from orderkit.dead_letters.filters import parse_attempts, parse_place, parse_tim
 from orderkit.dead_letters.frame import COLUMNS
 from orderkit.dead_letters.stats import Stats, count_letters
 from orderkit.errors import UsageError
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent
 
 

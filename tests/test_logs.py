@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from helpers import AT_ONCE, Kit, Record, shared, soon, take_orders
 
+from orderkit.account.tally import AVERAGED, DEAD
 from orderkit.errors import UsageError
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
-from orderkit.logs import CAP, KAFKA, ROOT, DecisionLog, JsonLines, capped, set_format, to_stderr
-from orderkit.order import Order
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent
-from orderkit.tally import AVERAGED, DEAD
+from orderkit.show.logs import CAP, KAFKA, ROOT, DecisionLog, JsonLines, capped, set_format, to_stderr
 
 SECRET = "hunter2-do-not-print"
 

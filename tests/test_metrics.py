@@ -17,13 +17,13 @@ import pytest
 from helpers import AT_ONCE, Background, Kit, Record, open_broker, shared, take_orders, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
-from orderkit.backoff import Backoff
 from orderkit.consumer import RetryingConsumer
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
-from orderkit.monitor import MetricsServer
-from orderkit.order import Order
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent, RetryPolicy, Transient
+from orderkit.retry.backoff import Backoff
+from orderkit.show.monitor import MetricsServer
 
 Sample = tuple[str, str]  # name, and the value of its one label
 

@@ -54,7 +54,9 @@ def test_no_broken_law_goes_unnoticed() -> None:
 def test_a_mutation_that_breaks_nothing_survives() -> None:
     """The check can fail: a change that no test can see is told."""
     told: list[str] = []
-    harmless = Mutation("m", "orderkit/average.py", "from __future__", "\nfrom __future__", ("test_average.py",))
+    harmless = Mutation(
+        "m", "orderkit/account/average.py", "from __future__", "\nfrom __future__", ("test_average.py",)
+    )
     assert not check_all([harmless], lambda answer, name: told.append(f"{answer} {name}"))
     assert told == ["SURVIVED m"]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orderkit.errors import UsageError
-from orderkit.order import PRODUCTS, Order, as_float32, check_order, random_orders
+from orderkit.orders.order import PRODUCTS, Order, as_float32, check_order, random_orders
 from orderkit.retry import Permanent
 
 STEADY = settings(derandomize=True, deadline=None)

@@ -9,7 +9,7 @@ from helpers import AT_ONCE, Background, Kit, average_of, take_orders, wait_for
 
 from orderkit.crash.stage import Stage
 from orderkit.delivery import exactly_once
-from orderkit.order import Order
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent
 
 TIMEOUT = 10.0  # seconds that a transaction may last here

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from helpers import Background, Kit, average_of, soon, take_orders, wait_for, within
 
-from orderkit import patience
 from orderkit.brokers import ApacheBroker, EmbeddedBroker
 from orderkit.kafka import Connection
-from orderkit.patience import call_aside, call_here, is_answered, leave_group
+from orderkit.members import patience
+from orderkit.members.patience import call_aside, call_here, is_answered, leave_group
 
 
 class Client:
@@ -135,7 +135,7 @@ def test_a_cell_interrupted_twice_comes_back() -> None:
 
 FREEZE = """
 import ctypes, sys
-from orderkit import patience
+from orderkit.members import patience
 
 class Client:
     close = staticmethod(lambda: ctypes.PyDLL(None).sleep(60))  # as the real one: in C, with the GIL held

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from helpers import PATIENCE, Kit, Late, shared, slowed, take_orders, wait_for, within
 
-from orderkit.avro import Codec
 from orderkit.brokers import EmbeddedBroker
 from orderkit.dead_letters import read_topic
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
-from orderkit.order import Order, random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order, random_orders
 from orderkit.producer import KeyBy, OrderProducer, Produced, pace
 from orderkit.retry import Failure
 

@@ -27,15 +27,15 @@ from helpers import (
     wait_for,
 )
 
-from orderkit.commits import to_offsets
+from orderkit.account.tally import AVERAGED
 from orderkit.consumer import RetryingConsumer
-from orderkit.faults import Faults
-from orderkit.group import GroupMember
 from orderkit.kafka import Connection
-from orderkit.order import Order
-from orderkit.patience import leave_group
+from orderkit.members.commits import to_offsets
+from orderkit.members.group import GroupMember
+from orderkit.members.patience import leave_group
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent
-from orderkit.tally import AVERAGED
 
 PARTITIONS = 4
 

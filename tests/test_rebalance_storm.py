@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from orderkit.backoff import Backoff
 from orderkit.crash.plan import PRODUCER, CrashPlan, Injury
 from orderkit.crash.stage import Stage
 from orderkit.crash.trial import Outcome, Trial
 from orderkit.retry import RetryPolicy
+from orderkit.retry.backoff import Backoff
 
 LONG = os.environ.get("ORDERKIT_LONG") == "1"
 MODES = ["at-least-once", "exactly-once"]

@@ -22,7 +22,6 @@ from helpers import (
     wait_for,
 )
 
-from orderkit.avro import Codec
 from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import DeadLetterRecord, Headers, LetterFilter, Where, read_dead_letters
 from orderkit.dead_letters.mending import Mender, load_transform
@@ -32,7 +31,8 @@ from orderkit.dead_letters.replay import Replay, default_group
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.dead_letters.seen import check_replays
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent
 
 
@@ -239,7 +239,7 @@ def test_a_transform_that_gives_no_order_leaves_the_record(gives: Any) -> None:
     assert replayed(kit) == []
 
 
-@pytest.mark.parametrize("name", ["nothing", "no_such_module:f", "orderkit.order:nothing", "orderkit.order:PRODUCTS"])
+@pytest.mark.parametrize("name", ["nothing", "no_such_module:f", "orderkit.kafka:nothing", "orderkit.kafka:ORDERS"])
 def test_a_transform_that_is_not_there_is_one_line(name: str) -> None:
     """A module, or a function, that does not exist is wrong usage, with its name."""
     with pytest.raises(UsageError, match="--transform"):

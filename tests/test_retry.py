@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderkit.backoff import FORMULAS, Backoff
 from orderkit.errors import UsageError
 from orderkit.retry import (
     DeadLetter,
@@ -29,6 +28,7 @@ from orderkit.retry import (
     decide,
     root_cause,
 )
+from orderkit.retry.backoff import FORMULAS, Backoff
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=150)
 REASONS: list[Reason] = ["poison", "permanent", "transient", "fatal"]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from helpers import AT_ONCE, BROKERS, SOON, Kit, average_of, fate, open_broker, shared, take_orders, wait_for
 
-from orderkit.audit import Report
-from orderkit.backoff import Backoff
+from orderkit.account.audit import Report
 from orderkit.brokers import EmbeddedBroker
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
-from orderkit.order import Order
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent, RetryPolicy
+from orderkit.retry.backoff import Backoff
 from orderkit.run import Run
 
 FAULTS: dict[str, Any] = {"transient_rate": 0.3, "permanent_rate": 0.03, "poison_rate": 0.03}

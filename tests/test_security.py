@@ -30,12 +30,12 @@ from helpers import AT_ONCE, Background, Kit, soon, take_orders, wait_for
 
 from orderkit.brokers import ApacheBroker
 from orderkit.consumer import RetryingConsumer
+from orderkit.consuming.loop import Handler, accept
 from orderkit.crash.plan import CrashPlan
 from orderkit.crash.trial import Trial
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection, connect
-from orderkit.loop import Handler, accept
-from orderkit.order import Order
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent
 
 pytestmark = pytest.mark.kafka

@@ -11,18 +11,18 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from helpers import Kit, average_of, fate, take_orders, wait_for
 
-from orderkit.audit import account, dead_letter_origins
-from orderkit.broker_dlq import use_broker_dlq
+from orderkit.account.audit import account, dead_letter_origins
 from orderkit.brokers import ApacheBroker
-from orderkit.consumers import open_consumer
+from orderkit.brokers.dlq import use_broker_dlq
+from orderkit.consuming.consumers import open_consumer
+from orderkit.consuming.loop import Handler
+from orderkit.consuming.share import ShareGroupConsumer, _complain
 from orderkit.dead_letters import read_topic
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
-from orderkit.loop import Handler
-from orderkit.order import Order
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import RetryPolicy, Transient
-from orderkit.share import ShareGroupConsumer, _complain
 
 FAULTS = Faults(5, transient_rate=0.3, permanent_rate=0.05)
 

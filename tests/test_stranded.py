@@ -10,16 +10,16 @@ from collections.abc import Iterator
 import pytest
 from helpers import AT_ONCE, Background, Kit, average_of, take_orders, wait_for
 
-from orderkit.avro import Codec
 from orderkit.crash import stage as stages
 from orderkit.crash.proxy import Proxy
 from orderkit.crash.stage import Stage
 from orderkit.dead_letters import DeadLetterRecord
 from orderkit.kafka import Connection
-from orderkit.order import Order
+from orderkit.members.stranded import is_stranded
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.producer import OrderProducer
 from orderkit.retry import Permanent
-from orderkit.stranded import is_stranded
 
 METADATA = 3  # the number of the request
 OFTEN = {"topic.metadata.refresh.interval.ms": "500", "message.timeout.ms": "3000"}

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from orderkit import EmbeddedBroker, Faults, Run
-from orderkit.view import BLOCKS, View, plot
+from orderkit.show.view import BLOCKS, View, plot
 
 needs_terminals = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are not to be had on Windows")
 

@@ -10,10 +10,10 @@ from itertools import islice
 
 from confluent_kafka import Message, TopicPartition
 
-from orderkit.avro import Codec
 from orderkit.dead_letters.reader import read_batches
 from orderkit.kafka import Connection
-from orderkit.order import Order, random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order, random_orders
 from orderkit.producer import OrderProducer
 
 PARTITIONS = 4

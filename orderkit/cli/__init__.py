@@ -21,7 +21,7 @@ from orderkit.cli.produce import produce
 from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
 from orderkit.errors import OrderkitError
-from orderkit.logs import to_stderr
+from orderkit.show.logs import to_stderr
 
 log = logging.getLogger("orderkit")
 

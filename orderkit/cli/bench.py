@@ -46,7 +46,7 @@ def bench(**options: Any) -> int:
         orders, rounds = min(orders, QUICK_ORDERS), min(rounds, QUICK_ROUNDS)
         chosen = [one for one in chosen if not one.needs or one.name in options["only"]]
     if options["chart"]:
-        from orderkit.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
+        from orderkit.show.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
 
         can_save(options["chart"])
     with ExitStack() as stack:

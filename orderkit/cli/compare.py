@@ -33,7 +33,7 @@ def compare_engines(**options: Any) -> None:
         options["max_attempts"], options["backoff_base"], options["seed"],
     )  # fmt: skip
     if options["chart"]:
-        from orderkit.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
+        from orderkit.show.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
 
         can_save(options["chart"])
     with ExitStack() as stack:
@@ -41,7 +41,7 @@ def compare_engines(**options: Any) -> None:
         connection = broker if isinstance(broker, Connection) else broker.connection
         results = compare(connection, options["engines"] or None, plan, told=_tell)
     if options["chart"]:
-        from orderkit.chart import save_comparison  # noqa: PLC0415
+        from orderkit.show.chart import save_comparison  # noqa: PLC0415
 
         save_comparison(results, options["chart"])
     if options["as_json"]:

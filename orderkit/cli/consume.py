@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderkit.audit import Report, account, group_state
-from orderkit.avro import Codec
+from orderkit.account.audit import Report, account, group_state
+from orderkit.account.export import LedgerExport
+from orderkit.account.ledger import Ledger
+from orderkit.account.tally import FATES
 from orderkit.cli.options import (
     at_least,
     connection_options,
@@ -28,19 +30,17 @@ from orderkit.cli.options import (
     stop_on_signal,
     topic_options,
 )
-from orderkit.consumers import open_consumer
+from orderkit.consuming.consumers import open_consumer
+from orderkit.consuming.loop import Loop
 from orderkit.dead_letters import WRITABLE
 from orderkit.delivery import MODES
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.export import LedgerExport
-from orderkit.ledger import Ledger
-from orderkit.logs import FORMATS, DecisionLog, set_format
-from orderkit.loop import Loop
-from orderkit.tally import FATES
-from orderkit.view import consuming
+from orderkit.orders.avro import Codec
+from orderkit.show.logs import FORMATS, DecisionLog, set_format
+from orderkit.show.view import consuming
 
 if TYPE_CHECKING:
-    from orderkit.monitor import MetricsServer
+    from orderkit.show.monitor import MetricsServer
 
 log = logging.getLogger("orderkit")
 
@@ -151,7 +151,7 @@ def _address(text: str) -> tuple[str, int]:
 
 def _pages(consumer: Loop, port: int, host: str, stall_after: float) -> MetricsServer:
     try:
-        from orderkit.monitor import MetricsServer  # noqa: PLC0415  its library is an extra
+        from orderkit.show.monitor import MetricsServer  # noqa: PLC0415  its library is an extra
     except ImportError:
         raise OrderkitError('--metrics-port needs the extra `metrics`: pip install "orderkit[metrics]".') from None
     return MetricsServer(consumer, port, host, stall_after)

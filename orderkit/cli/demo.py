@@ -23,7 +23,7 @@ from orderkit.cli.options import (
     wire_option,
 )
 from orderkit.run import Run
-from orderkit.view import follow
+from orderkit.show.view import follow
 
 
 @click.command()
@@ -46,7 +46,7 @@ def demo(**options: Any) -> int:
     at_least("partitions", options["partitions"], 1)
     faults, policy = make_faults(options), make_policy(options)
     if options["chart"]:
-        from orderkit.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
+        from orderkit.show.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
 
         can_save(options["chart"])
     with ExitStack() as stack:
@@ -68,7 +68,7 @@ def demo(**options: Any) -> int:
             run.wait()
         report = run.report()
         if options["chart"]:
-            from orderkit.chart import save  # noqa: PLC0415
+            from orderkit.show.chart import save  # noqa: PLC0415
 
             save(run.ledger, options["chart"])
     if options["as_json"]:

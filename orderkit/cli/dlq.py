@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from orderkit.avro import Codec
-from orderkit.calm import calm_collector
 from orderkit.cli.letters import (
     filter_options,
     format_option,
@@ -31,12 +29,14 @@ from orderkit.cli.options import (
     topic_options,
 )
 from orderkit.cli.replay import replay
+from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters, read_one, select
 from orderkit.dead_letters.filters import parse_place
 from orderkit.dead_letters.seen import check_replays
 from orderkit.dead_letters.stats import NAMED, Stats, count_letters
 from orderkit.errors import OrderkitError
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
 SHOWN_VALUES = 20  # of each name in the statistics

@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from orderkit.avro import Codec
 from orderkit.cli.options import Command
 from orderkit.dead_letters import DIALECTS, DeadLetterRecord, LetterFilter, Where
 from orderkit.dead_letters.filters import parse_attempts, parse_time
 from orderkit.kafka import DEAD_LETTERS
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
 REASONS = ("poison", "permanent", "transient")

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 import click
 
-from orderkit.avro import WIRES
-from orderkit.backoff import FORMULAS, Backoff
 from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
-from orderkit.budget import Limits
-from orderkit.consumers import ENGINE_NAMES
+from orderkit.consuming.consumers import ENGINE_NAMES
 from orderkit.errors import UsageError
-from orderkit.faults import Faults
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
+from orderkit.orders.avro import WIRES
+from orderkit.orders.faults import Faults
 from orderkit.retry import RetryPolicy
+from orderkit.retry.backoff import FORMULAS, Backoff
+from orderkit.retry.budget import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from orderkit.avro import Codec
 from orderkit.cli.options import (
     at_least,
     connection_options,
@@ -19,10 +18,11 @@ from orderkit.cli.options import (
     wire_option,
 )
 from orderkit.errors import UsageError
-from orderkit.faults import Faults
-from orderkit.order import PRODUCTS, Order, random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import PRODUCTS, Order, random_orders
 from orderkit.producer import KEYS, OrderProducer, pace
-from orderkit.view import producing
+from orderkit.show.view import producing
 
 
 @click.command()

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from orderkit.avro import Codec
 from orderkit.cli.letters import dlq_topic_option, filter_options, make_filter
 from orderkit.cli.options import (
     at_least,
@@ -27,6 +26,7 @@ from orderkit.dead_letters.parallel import ParallelReplay
 from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import UsageError
+from orderkit.orders.avro import Codec
 
 Job = Replay | ParallelReplay
 FATES = {

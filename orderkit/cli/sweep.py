@@ -34,7 +34,7 @@ def sweep(settings: tuple[str, ...], **options: Any) -> int:
     at_least("timeout", options["timeout"], 1)
     grid = dict(map(_setting, settings))
     if options["chart"]:
-        from orderkit.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
+        from orderkit.show.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
 
         can_save(options["chart"])
     from orderkit import sweep as library  # noqa: PLC0415  the lab only for those who sweep

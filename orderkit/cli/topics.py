@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orderkit.broker_dlq import use_broker_dlq
+from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.cli.options import at_least, connection_options, make_connection, topic_options
 from orderkit.dead_letters import DLQ_CONFIG
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from orderkit.comparison.phase import BROKER_DLQ, Phase
 from orderkit.comparison.plan import Plan
-from orderkit.consumers import ENGINE_NAMES
+from orderkit.consuming.consumers import ENGINE_NAMES
 from orderkit.errors import UsageError
 from orderkit.kafka import Connection
 

@@ -7,16 +7,16 @@ import time
 import uuid
 from collections import defaultdict
 
-from orderkit.audit import account
-from orderkit.backoff import Backoff
-from orderkit.broker_dlq import use_broker_dlq
+from orderkit.account.audit import account
+from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.comparison.plan import Plan
-from orderkit.consumers import open_consumer
+from orderkit.consuming.consumers import open_consumer
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.order import Order
+from orderkit.orders.order import Order
 from orderkit.producer import OrderProducer
 from orderkit.retry import Permanent, RetryPolicy, Transient
+from orderkit.retry.backoff import Backoff
 
 BROKER_DLQ = "share+dlq"  # a share group whose dead letters the broker itself writes
 PARTITIONS = 4

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orderkit.errors import UsageError
-from orderkit.order import Order
+from orderkit.orders.order import Order
 
 
 @dataclass(frozen=True)

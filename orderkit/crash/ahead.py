@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary
 
-from orderkit.commits import Committer
-from orderkit.progress import Checkpoint, Progress
+from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.members.commits import Committer
 
 
 class Ahead:
@@ -22,9 +22,9 @@ class Ahead:
 
     def __init__(self, commits: Committer, tell: Callable[[str, str, int, list[int]], object]) -> None:
         self._commit, self._tell = commits.now, tell
-        self._ahead: WeakKeyDictionary[Progress, dict[int, int]] = WeakKeyDictionary()
+        self._ahead: WeakKeyDictionary[Partition, dict[int, int]] = WeakKeyDictionary()
 
-    def now(self, ready: Iterable[tuple[Progress, Checkpoint]], timeout: float = 10.0) -> bool:
+    def now(self, ready: Iterable[tuple[Partition, Checkpoint]], timeout: float = 10.0) -> bool:
         """Commit, wait for the answer, and tell."""
         pending = list(ready)
         for part, point in pending:
@@ -42,6 +42,6 @@ class Ahead:
         return done
 
 
-def _at_hand(part: Progress) -> set[int]:
+def _at_hand(part: Partition) -> set[int]:
     """Give the records that were fetched and are not done with."""
     return {*part.park.offsets(), *part.backlog.offsets}

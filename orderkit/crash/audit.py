@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from orderkit.audit import GroupState, group_state
-from orderkit.average import RunningAverage
+from orderkit.account.audit import GroupState, group_state
+from orderkit.account.average import RunningAverage
 from orderkit.crash.plan import CrashPlan
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters, read_topic
 from orderkit.delivery import TRANSACTION_TIMEOUT
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.order import Order
+from orderkit.orders.order import Order
 
 KEEP_ORDER = ("pause", "key-parking", "in-place")  # engines that keep the order of a key
 OPEN_AT_MOST = TRANSACTION_TIMEOUT + 15.0  # seconds: the broker ends what a dead consumer left open

@@ -14,7 +14,7 @@ from orderkit.crash.audit import read_stable
 from orderkit.crash.plan import Injury
 from orderkit.crash.stage import IN_FORCE, Stage
 from orderkit.dead_letters import DeadLetterRecord
-from orderkit.patience import leave_group
+from orderkit.members.patience import leave_group
 
 GUESTS = 3  # members that join and leave again in a storm
 

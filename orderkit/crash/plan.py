@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from orderkit.avro import Codec
-from orderkit.backoff import Backoff
 from orderkit.delivery import MODES, find_mode
 from orderkit.engines import find_engine
 from orderkit.errors import UsageError
-from orderkit.faults import Faults
-from orderkit.order import Order, random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order, random_orders
 from orderkit.retry import Permanent, RetryPolicy, Transient
+from orderkit.retry.backoff import Backoff
 
 POINTS = {
     "fetch": "after records were fetched",

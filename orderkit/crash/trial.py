@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 
 from confluent_kafka import KafkaException
 
-from orderkit.audit import group_state
+from orderkit.account.audit import group_state
 from orderkit.crash.again import again
 from orderkit.crash.audit import Trail, Verdict, gather, judge
 from orderkit.crash.injure import INJURE, Patient

@@ -18,7 +18,6 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from orderkit.backoff import Backoff
 from orderkit.consumer import RetryingConsumer
 from orderkit.crash.ahead import Ahead
 from orderkit.crash.plan import PRODUCER, CrashPlan, Injury
@@ -26,9 +25,10 @@ from orderkit.crash.watched import Trap, WatchedConnection
 from orderkit.dead_letters import read_topic
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.order import Order
+from orderkit.orders.order import Order
 from orderkit.producer import OrderProducer
 from orderkit.retry import RetryPolicy
+from orderkit.retry.backoff import Backoff
 
 
 @dataclass(frozen=True)

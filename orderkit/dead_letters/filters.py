@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 
-from orderkit.avro import Codec
 from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.dead_letters.where import Where
 from orderkit.errors import UsageError
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from orderkit.avro import Codec
 from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.errors import OrderkitError
+from orderkit.orders.avro import Codec
 from orderkit.retry import Failure
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from orderkit.avro import CONFLUENT, CONFLUENT_SIZE, SINGLE, Codec
 from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.errors import UsageError
-from orderkit.order import Order
+from orderkit.orders.avro import CONFLUENT, CONFLUENT_SIZE, SINGLE, Codec
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
 # Takes the order (None when it cannot be decoded) and the dead letter; gives the mended order, or its bytes, or None to

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import TopicPartition
 
-from orderkit.saved import METADATA_LIMIT, holes_from_text, holes_to_text
+from orderkit.consuming.saved import METADATA_LIMIT, holes_from_text, holes_to_text
 
 
 @dataclass

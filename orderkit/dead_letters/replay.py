@@ -15,8 +15,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from orderkit.avro import Codec
-from orderkit.calm import calm_collector
+from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters.batch import UNKNOWN, Batch
 from orderkit.dead_letters.dialects import DIALECTS
 from orderkit.dead_letters.filters import LetterFilter
@@ -29,6 +28,7 @@ from orderkit.dead_letters.seen import check_replays
 from orderkit.dead_letters.sending import Sender, TransactionalSender
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.orders.avro import Codec
 
 LOOK = 1000  # records without a known header after which a topic holds no dead letters
 PORTION = 10_000  # records that are read, written and committed together

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
-from orderkit.avro import Codec
 from orderkit.dead_letters.batch import DOUBLED, FAILED, FILTERED, LEFT, MOVED, PARKED, SPENT, UNKNOWN, Batch
 from orderkit.dead_letters.dialects import ORIGINAL_VALUE, OWN_ORIGIN, REPLAY_COUNT
 from orderkit.dead_letters.filters import LetterFilter
@@ -18,6 +17,7 @@ from orderkit.dead_letters.reader import DeadLetterRecord, last_offsets
 from orderkit.dead_letters.seen import nothing_seen
 from orderkit.dead_letters.story import Headers
 from orderkit.errors import OrderkitError
+from orderkit.orders.avro import Codec
 
 BY_KEY = -1
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from orderkit.calm import calm_collector
+from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters.plans import find_plan
 from orderkit.dead_letters.reader import read_topic
 from orderkit.kafka import Connection

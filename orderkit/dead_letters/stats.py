@@ -10,12 +10,12 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from orderkit.avro import Codec
-from orderkit.calm import calm_collector
+from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters.filters import LetterFilter, select
 from orderkit.dead_letters.plans import Plan, plan_for
 from orderkit.dead_letters.reader import DeadLetterRecord, read_batches, read_dead_letters
 from orderkit.kafka import Connection
+from orderkit.orders.avro import Codec
 
 COUNTED = ("reason", "exception", "topic", "group", "attempts")
 NAMED = {"topic": "origin"}  # what a name is called in a report, where `topic` is the dead-letter topic

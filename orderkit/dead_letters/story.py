@@ -7,9 +7,9 @@ from typing import cast
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 
+from orderkit.consuming.saved import History
 from orderkit.errors import UsageError
 from orderkit.retry import Reason, root_cause
-from orderkit.saved import History
 
 PREFIX = "orderkit.dlq."
 MESSAGE_LIMIT = 1_000  # characters of an exception's message; longer ones bloat every hop

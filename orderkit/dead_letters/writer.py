@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.saved import History
 from orderkit.dead_letters.story import Headers, header_list, story
 from orderkit.errors import OrderkitError
 from orderkit.kafka import NOWHERE, Connection
-from orderkit.progress import Checkpoint, Progress
+from orderkit.members.stranded import Lookout, is_stranded
 from orderkit.retry import Reason
-from orderkit.saved import History
-from orderkit.stranded import Lookout, is_stranded
 
 log = logging.getLogger("orderkit")
 
@@ -34,7 +34,7 @@ class Letter:
     topic: str
     message: Message
     headers: Headers
-    part: Progress
+    part: Partition
     checkpoint: Checkpoint
     partition: int = -1  # by the key
     refusals: int = 0
@@ -84,12 +84,12 @@ class DeadLetterWriter:
         self.under_way, self._lost = 0, False
         self.producer = producer
 
-    def send(self, message: Message, part: Progress, reason: Reason, error: BaseException, history: History) -> None:
+    def send(self, message: Message, part: Partition, reason: Reason, error: BaseException, history: History) -> None:
         """Put a record on its way; its partition's checkpoint waits until it is acknowledged."""
         headers = header_list(message) + story(message, self.group, reason, error, history, self.dialect)
         self.write(self.topic, message, headers, part)
 
-    def write(self, topic: str, message: Message, headers: Headers, part: Progress, partition: int = -1) -> None:
+    def write(self, topic: str, message: Message, headers: Headers, part: Partition, partition: int = -1) -> None:
         """Put a record on its way to any topic, a retry topic, say; by default its key decides the partition."""
         self._produce(Letter(topic, message, headers, part, part.expect_ack(), partition))
 
@@ -169,7 +169,7 @@ class DeadLetterWriter:
                 "Ask for the right to write to it; the offsets stay where they are."
             ) from None
 
-    def forget(self, part: Progress) -> None:
+    def forget(self, part: Partition) -> None:
         """Drop the refused letters of a partition that is somebody else's now; its offset did not move."""
         part.gone = True
         self.refused = deque(letter for letter in self.refused if letter.part is not part)

@@ -23,12 +23,14 @@ __all__ = ["MODES", "TRANSACTION_TIMEOUT", "AtLeastOnce", "AtMostOnce", "Exactly
 MODES: dict[str, type[Mode]] = {"at-least-once": AtLeastOnce, "at-most-once": AtMostOnce, "exactly-once": ExactlyOnce}
 
 
-def find_mode(name: str) -> type[Mode]:
-    """Find the delivery mode called `name`.
+def find_mode(name: str | type[Mode]) -> type[Mode]:
+    """Find the delivery mode called `name`; one that is given is taken as it is.
 
     Raises:
         UsageError: there is none of that name.
     """
+    if not isinstance(name, str):
+        return name
     if name not in MODES:
         raise UsageError(f"Unknown delivery {name!r}. Choose from: {', '.join(MODES)}.")
     return MODES[name]

@@ -5,33 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from orderkit.consuming.partition import Checkpoint, Partition
 from orderkit.dead_letters import PROBE
 from orderkit.delivery.mode import Mode, handed_over, hold_refused
-from orderkit.progress import Checkpoint, Progress
 
 
 class AtLeastOnce(Mode):
     """Commit behind the acknowledgements, in the background."""
 
-    def taken(self, part: Progress) -> bool:
+    def taken(self, part: Partition) -> bool:
         """Say in the first commit of an assignment that somebody is at work: a death will be noticed."""
         if not part.reported:
             self._member.commits.now([(part, Checkpoint(part.floor, part.here()))], timeout=2.0)
         return True
 
-    def announce(self, part: Progress, offset: int) -> None:
+    def announce(self, part: Partition, offset: int) -> None:
         """Commit the attempt that is about to be made; what was written before it comes first."""
         self._commit_all(part)
         if part.is_settled:
             self._member.commits.now([(part, Checkpoint(part.floor, part.here(trying=offset)))])
 
-    def conclude(self, part: Progress) -> None:
+    def conclude(self, part: Partition) -> None:
         """Commit what became of an announced attempt; the slice may have ended before it was made."""
         self._commit_all(part)
         if part.is_settled and part.saved.trying:
             self._member.commits.now([(part, Checkpoint(part.floor, part.here()))])
 
-    def _commit_all(self, part: Progress) -> None:
+    def _commit_all(self, part: Partition) -> None:
         """Commit all that is done on a partition, once its dead letters are acknowledged."""
         self._letters.drain(time.monotonic() + PROBE[0])
         part.mark()
@@ -43,7 +43,7 @@ class AtLeastOnce(Mode):
         hold_refused(self._member)
         self._member.commits.start(_ready(self._member.parts.values()))
 
-    def finish(self, parts: list[Progress], deadline: float) -> None:
+    def finish(self, parts: list[Partition], deadline: float) -> None:
         """Commit all that can be, waiting for outstanding acknowledgements until `deadline` at most."""
         for part in parts:
             part.mark()
@@ -52,5 +52,5 @@ class AtLeastOnce(Mode):
         commits.now(handed_over(parts, lambda part: part.ready() or commits.pending(part)).values())
 
 
-def _ready(parts: Iterable[Progress]) -> list[tuple[Progress, Checkpoint]]:
+def _ready(parts: Iterable[Partition]) -> list[tuple[Partition, Checkpoint]]:
     return [(part, checkpoint) for part in parts if (checkpoint := part.ready())]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orderkit.backlog import Backlog
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.partition import Checkpoint, Partition
 from orderkit.delivery.mode import Mode, handed_over, hold_refused
-from orderkit.progress import Checkpoint, Progress
 
 
 class AtMostOnce(Mode):
     """Commit before the handler; the average follows with the next commit."""
 
-    def taken(self, part: Progress) -> bool:
+    def taken(self, part: Partition) -> bool:
         """Commit the records before anybody works on them; those that cannot be committed are not worked on."""
         now = replace(part.here(), attempts=0, since=0.0, high=0, holes=())
         if self._member.commits.now([(part, Checkpoint(part.backlog.offsets[-1] + 1, now))]):
@@ -27,7 +27,7 @@ class AtMostOnce(Mode):
             part.ready()
         hold_refused(self._member)
 
-    def finish(self, parts: list[Progress], deadline: float) -> None:
+    def finish(self, parts: list[Partition], deadline: float) -> None:
         """Commit the averages, and give back what the handler has not seen."""
         self._letters.drain(deadline)
         self._member.commits.now(handed_over(parts, lambda part: Checkpoint(part.floor, part.here())).values())

@@ -10,13 +10,13 @@ from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from orderkit.commits import Commits, to_offsets
+from orderkit.consuming.partition import Checkpoint, Partition
 from orderkit.dead_letters import PROBE, DeadLetterWriter
 from orderkit.delivery.mode import Mode, handed_over
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.group import GroupMember
 from orderkit.kafka import Connection
-from orderkit.progress import Checkpoint, Progress
+from orderkit.members.commits import Commits, fitting, to_offsets
+from orderkit.members.group import GroupMember
 
 log = logging.getLogger("orderkit")
 
@@ -70,18 +70,18 @@ class ExactlyOnce(Mode):
         except KafkaException as error:
             raise OrderkitError(f"The transaction cannot begin: {error.args[0].str()}. Start again.") from None
 
-    def taken(self, part: Progress) -> bool:
+    def taken(self, part: Partition) -> bool:
         """Say in the first transaction of an assignment that somebody is at work: a death will be noticed."""
         if not part.reported:
             self._commit({part.key: (part, Checkpoint(part.floor, part.here()))})
         return not part.gone
 
-    def announce(self, part: Progress, offset: int) -> None:
+    def announce(self, part: Partition, offset: int) -> None:
         """Commit the attempt that is about to be made."""
         part.mark()
         self._commit({part.key: (part, Checkpoint(part.floor, part.here(trying=offset)))})
 
-    def conclude(self, part: Progress) -> None:
+    def conclude(self, part: Partition) -> None:
         """Commit what became of an announced attempt; the slice may have ended before it was made."""
         part.mark()
         self._commit({part.key: (part, Checkpoint(part.floor, part.here()))})
@@ -92,26 +92,29 @@ class ExactlyOnce(Mode):
         if time.monotonic() >= self._due:
             self._commit({})
 
-    def lost(self, parts: list[Progress]) -> None:
+    def lost(self, parts: list[Partition]) -> None:
         """Undo the transaction when it holds work on a partition that is somebody else's now."""
         if not self._broken and not all(part.is_settled for part in parts):
             self._undo()
 
-    def finish(self, parts: list[Progress], deadline: float) -> None:  # noqa: ARG002  the end of a transaction waits for its letters
+    def finish(self, parts: list[Partition], deadline: float) -> None:  # noqa: ARG002  the end of a transaction waits for its letters
         """Commit all that was done, and hand the partitions over."""
         for part in parts:
             part.mark()
-        self._commit(handed_over(parts, Progress.latest))
+        self._commit(handed_over(parts, Partition.latest))
 
     def _commit(self, points: Commits) -> None:
         """End the transaction with the newest checkpoints of all partitions: their dead letters are in it."""
         newest = {part.key: (part, point) for part in self._member.parts.values() if (point := part.latest())}
-        ready = list((newest | points).values())
+        wanted = (newest | points).values()
+        ready = fitting(wanted)
+        if len(ready) < len(wanted):
+            raise OrderkitError("The transaction cannot end: an offset has no room for what goes with it. Start again.")
         if self._broken or not ready:
             return
         since = time.monotonic()
         self._since = self._since or since
-        sent: Sequence[tuple[Progress, Checkpoint]] = ()
+        sent: Sequence[tuple[Partition, Checkpoint]] = ()
         try:
             group = self._member.client.consumer_group_metadata()
             self._insist(self._producer.send_offsets_to_transaction, to_offsets(ready), group)
@@ -141,7 +144,7 @@ class ExactlyOnce(Mode):
             else:
                 return
 
-    def _undo(self, error: KafkaError | None = None, sent: Sequence[tuple[Progress, Checkpoint]] = ()) -> None:
+    def _undo(self, error: KafkaError | None = None, sent: Sequence[tuple[Partition, Checkpoint]] = ()) -> None:
         """Abort the transaction, and take every partition back to where the last one ended.
 
         Args:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from confluent_kafka import Producer
 
-from orderkit.commits import Commits
+from orderkit.consuming.partition import Checkpoint, Partition
 from orderkit.dead_letters import PROBE, DeadLetterWriter
-from orderkit.group import GroupMember
 from orderkit.kafka import Connection
-from orderkit.progress import Checkpoint, Progress
+from orderkit.members.commits import Commits
+from orderkit.members.group import GroupMember
 
 
 class Mode:
@@ -36,24 +36,24 @@ class Mode:
         """Open the producer of the dead letters, if it takes a special one."""
         return None
 
-    def taken(self, part: Progress) -> bool:
+    def taken(self, part: Partition) -> bool:
         """Learn that records of `part` are in its backlog; whether they may be worked on."""
         raise NotImplementedError
 
-    def announce(self, part: Progress, offset: int) -> None:
+    def announce(self, part: Partition, offset: int) -> None:
         """Commit that an attempt of the record at `offset` is about to be made, and wait for the answer."""
 
-    def conclude(self, part: Progress) -> None:
+    def conclude(self, part: Partition) -> None:
         """Commit that no attempt is under way any more, and wait: no later death is to be blamed on its record."""
 
     def settle(self) -> None:
         """Commit what may be committed, between two turns of the loop."""
         raise NotImplementedError
 
-    def lost(self, parts: list[Progress]) -> None:
+    def lost(self, parts: list[Partition]) -> None:
         """Learn that partitions have gone."""
 
-    def finish(self, parts: list[Progress], deadline: float) -> None:
+    def finish(self, parts: list[Partition], deadline: float) -> None:
         """Commit all that can be, and hand the partitions over; wait for dead letters until `deadline` at most."""
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ def hold_refused(member: GroupMember) -> None:
             member.steer(part)
 
 
-def handed_over(parts: Iterable[Progress], ready: Callable[[Progress], Checkpoint | None]) -> Commits:
+def handed_over(parts: Iterable[Partition], ready: Callable[[Partition], Checkpoint | None]) -> Commits:
     """Give last checkpoints: nobody is at work on these partitions any more."""
     commits: Commits = {}
     for part in parts:

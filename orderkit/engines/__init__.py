@@ -19,12 +19,14 @@ ENGINES: dict[str, type[Engine]] = {
 __all__ = ["ENGINES", "Answer", "Engine", "ParkKey", "PausePartition", "RetryTopics", "SleepInPlace", "find_engine"]
 
 
-def find_engine(name: str) -> type[Engine]:
-    """Find the engine called `name`.
+def find_engine(name: str | type[Engine]) -> type[Engine]:
+    """Find the engine called `name`; one that is given is taken as it is.
 
     Raises:
         UsageError: there is none of that name.
     """
+    if not isinstance(name, str):
+        return name
     if name not in ENGINES:
         raise UsageError(f"Unknown engine {name!r}. Choose from: {', '.join(ENGINES)}.")
     return ENGINES[name]

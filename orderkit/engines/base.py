@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from enum import Enum
 
-from orderkit.backlog import Backlog
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
-from orderkit.group import GroupMember
-from orderkit.progress import Progress
+from orderkit.members.commits import Key
+from orderkit.members.group import GroupMember
 from orderkit.retry import RetryPolicy
-from orderkit.saved import History
 
 
 class Answer(Enum):
@@ -37,20 +39,26 @@ class Engine:
         self._letters = letters
         self._topic = topic
         self._policy = policy
+        self._parked: dict[Key, Partition] = {}
 
     @classmethod
     def topics(cls, _topic: str, _group: str, _policy: RetryPolicy) -> list[str]:
         """List the topics that it reads besides the orders."""
         return []
 
-    def received(self, part: Progress, many: int) -> None:
+    def received(self, part: Partition, many: int) -> None:
         """Learn that the last `many` records of the backlog are new."""
 
-    def before(self, _part: Progress, _batch: Backlog, _i: int) -> Answer:
+    def went_aside(self, part: Partition) -> None:
+        """Learn that records of `part` were set aside; those in its park are looked after here."""
+        if part.park:
+            self._parked[part.key] = part
+
+    def before(self, _part: Partition, _batch: Backlog, _i: int) -> Answer:
         """Say what to do with the `i`-th record of a batch before an attempt is made: `DONE` to make it."""
         return Answer.DONE
 
-    def wait(self, part: Progress, _batch: Backlog, _i: int, _history: History, after: float) -> Answer:
+    def wait(self, part: Partition, _batch: Backlog, _i: int, _history: History, after: float) -> Answer:
         """Let a record wait `after` seconds for its next attempt, and say how.
 
         Args:
@@ -63,14 +71,20 @@ class Engine:
         self._member.hold(part, time.monotonic() + after)
         return Answer.HOLD
 
-    def brake(self, part: Progress, batch: Backlog, i: int, history: History, after: float) -> Answer:
+    def brake(self, part: Partition, batch: Backlog, i: int, history: History, after: float) -> Answer:
         """Let a record wait that may not be a dead letter now; the arguments are those of `wait`."""
         return Engine.wait(self, part, batch, i, history, after)
 
-    def due(self, now: float) -> list[Progress]:
-        """List the partitions that may go on at `now` on the monotonic clock; one that is refused may not."""
-        return [part for part in self._member.held.values() if part.due <= now and not part.refused]
+    def due(self, now: float) -> list[Partition]:
+        """List the partitions that may go on, or a record of theirs, at `now` on the monotonic clock."""
+        return list(dict.fromkeys(part for part, due in self._waits() if due <= now))
 
     def next_due(self) -> float:
         """Give the monotonic time at which the next wait is over by itself; infinity when nothing waits."""
-        return min((part.due for part in self._member.held.values() if not part.refused), default=float("inf"))
+        return min((due for _, due in self._waits()), default=float("inf"))
+
+    def _waits(self) -> Iterator[tuple[Partition, float]]:
+        """Go through the partitions that wait, and those in which a parked record does; refused, both wait for more."""
+        self._parked = {key: part for key, part in self._parked.items() if part.park and not part.gone}
+        yield from ((part, part.due) for part in self._member.held.values() if not part.refused)
+        yield from ((part, part.park.next_due()) for part in self._parked.values() if not part.refused)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 
-from orderkit.backlog import Backlog
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.engines.base import Answer, Engine
-from orderkit.progress import Progress
-from orderkit.saved import History
 
 NAP = 0.1  # seconds; after each one it looks whether it has to stop
 
@@ -19,7 +19,7 @@ NAP = 0.1  # seconds; after each one it looks whether it has to stop
 class SleepInPlace(Engine):
     """Waits on the poll thread (law 5 broken, for all to see)."""
 
-    def wait(self, part: Progress, batch: Backlog, i: int, history: History, after: float) -> Answer:
+    def wait(self, part: Partition, batch: Backlog, i: int, history: History, after: float) -> Answer:
         """Sleep, and try again."""
         until = time.monotonic() + after
         while (left := until - time.monotonic()) > 0:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 
-from orderkit.backlog import Backlog
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.engines.base import Answer, Engine
-from orderkit.progress import Progress
-from orderkit.saved import History
 
 LOOK_AGAIN = 0.05  # seconds until a partition with a full park is looked at again
 
@@ -19,7 +19,7 @@ LOOK_AGAIN = 0.05  # seconds until a partition with a full park is looked at aga
 class ParkKey(Engine):
     """Lets a failing key wait, and all after it of the same key."""
 
-    def before(self, part: Progress, batch: Backlog, i: int) -> Answer:
+    def before(self, part: Partition, batch: Backlog, i: int) -> Answer:
         """Put a record whose key waits behind it."""
         if batch is not part.backlog or not part.park.follows(batch, i):
             return Answer.DONE
@@ -29,26 +29,13 @@ class ParkKey(Engine):
         part.park.follow(batch, i)
         return Answer.ASIDE
 
-    def wait(self, part: Progress, batch: Backlog, i: int, history: History, after: float) -> Answer:
+    def wait(self, part: Partition, batch: Backlog, i: int, history: History, after: float) -> Answer:
         """Park a record; one that is in the park stays there."""
         if batch is part.backlog and part.park.full:
             return super().wait(part, batch, i, history, after)
         part.park.add(batch.one(i), time.monotonic() + after)
         return Answer.ASIDE
 
-    def brake(self, part: Progress, batch: Backlog, i: int, history: History, after: float) -> Answer:
+    def brake(self, part: Partition, batch: Backlog, i: int, history: History, after: float) -> Answer:
         """Park it, like any other; when the park is full the partition waits."""
         return self.wait(part, batch, i, history, after)
-
-    def due(self, now: float) -> list[Progress]:
-        """List the partitions in which a key, or the whole partition, may go on."""
-        parked = [part for part in self._parked() if part.park.next_due() <= now]
-        return list({part.key: part for part in super().due(now) + parked}.values())
-
-    def next_due(self) -> float:
-        """Give the time of the earliest wait that ends by itself."""
-        return min([super().next_due(), *(part.park.next_due() for part in self._parked())])
-
-    def _parked(self) -> list[Progress]:
-        """List the partitions in which a key waits; one that is refused waits as a whole."""
-        return [part for part in self._member.parts.values() if part.park and not part.refused]

@@ -12,14 +12,14 @@ from typing import cast
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 
-from orderkit.backlog import Backlog
-from orderkit.commits import Key
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter, Headers, header_list
 from orderkit.engines.base import Answer, Engine
-from orderkit.group import GroupMember
-from orderkit.progress import Progress
+from orderkit.members.commits import Key
+from orderkit.members.group import GroupMember
 from orderkit.retry import RetryPolicy
-from orderkit.saved import History
 
 PREFIX = "orderkit.retry."
 
@@ -88,14 +88,14 @@ class RetryTopics(Engine):
 
     def __init__(self, member: GroupMember, letters: DeadLetterWriter, topic: str, policy: RetryPolicy) -> None:
         super().__init__(member, letters, topic, policy)
-        self._received: dict[Key, Progress] = {}  # of retry topics: those whose records have their attempts
+        self._received: dict[Key, Partition] = {}  # of retry topics: those whose records have their attempts
 
     @classmethod
     def topics(cls, topic: str, group: str, policy: RetryPolicy) -> list[str]:
         """Name the retry topics: one for each attempt after the first, for this group alone."""
         return [f"{topic}.{group}.retry.{number}" for number in range(1, policy.max_attempts)]
 
-    def received(self, part: Progress, many: int) -> None:
+    def received(self, part: Partition, many: int) -> None:
         """Take new records of a retry topic for what they were, with the attempts they have had."""
         if part.topic == self._topic:
             return
@@ -112,7 +112,7 @@ class RetryTopics(Engine):
             part.failed[offset] = history
             part.retried[offset] = record.offset() or 0
 
-    def due(self, now: float) -> list[Progress]:
+    def due(self, now: float) -> list[Partition]:
         """List the partitions that may go on; what is at hand of one that was undone has its attempts again."""
         found = super().due(now)
         for part in found:
@@ -120,7 +120,7 @@ class RetryTopics(Engine):
                 self.received(part, len(part.backlog))
         return found
 
-    def wait(self, part: Progress, batch: Backlog, i: int, history: History, after: float) -> Answer:
+    def wait(self, part: Partition, batch: Backlog, i: int, history: History, after: float) -> Answer:
         """Write the record to the next retry topic."""
         message = batch.messages[i]
         number = min(history.attempts, self._policy.max_attempts - 1)

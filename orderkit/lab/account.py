@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderkit.audit import Report
+from orderkit.account.audit import Report
 
 
 class Account:

@@ -10,14 +10,14 @@ from itertools import islice
 
 from confluent_kafka import KafkaException, Producer
 
-from orderkit.avro import Codec
 from orderkit.brokers import EmbeddedBroker
-from orderkit.chart import COLOURS
 from orderkit.kafka import Connection
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import GREY, legend, panel, theory
-from orderkit.order import Order, random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order, random_orders
 from orderkit.producer import OrderProducer, Produced
+from orderkit.show.chart import COLOURS
 
 RECONNECT = {
     "reconnect.backoff.ms": "50",

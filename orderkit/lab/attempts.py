@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orderkit.chart import COLOURS
+from orderkit.account.tally import AVERAGED, DEAD, RETRY
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel, theory
 from orderkit.run import Run
-from orderkit.tally import AVERAGED, DEAD, RETRY
+from orderkit.show.chart import COLOURS
 
 
 def attempts_made(run: Run) -> list[int]:

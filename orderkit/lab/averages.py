@@ -6,12 +6,12 @@ from math import sqrt
 
 import numpy as np
 
-from orderkit.chart import COLOURS
+from orderkit.account.tally import AVERAGED
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel, theory
-from orderkit.order import PRODUCTS
+from orderkit.orders.order import PRODUCTS
 from orderkit.run import Run
-from orderkit.tally import AVERAGED
+from orderkit.show.chart import COLOURS
 
 
 def true_mean() -> float:

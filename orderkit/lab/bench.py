@@ -10,21 +10,22 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from orderkit.audit import Report, account, dead_letter_origins, group_state
-from orderkit.average import RunningAverage
-from orderkit.avro import Codec
+from orderkit.account.audit import Report, account, dead_letter_origins, group_state
+from orderkit.account.average import RunningAverage
+from orderkit.account.ledger import Attempt, Ledger
+from orderkit.account.tally import DEAD
 from orderkit.brokers import EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
+from orderkit.consuming.loop import Handler, accept
+from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import read_topic
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
 from orderkit.lab.table import Table
-from orderkit.ledger import Attempt, Ledger
-from orderkit.loop import Handler, accept
-from orderkit.order import random_orders
+from orderkit.members.commits import saved_with
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import random_orders
 from orderkit.producer import KeyBy, OrderProducer
-from orderkit.saved import Saved
-from orderkit.tally import DEAD
 
 MEMBER = {"session_timeout_ms": 1500, "heartbeat_interval_ms": 200, "max_poll_interval_ms": 1500}
 
@@ -98,7 +99,7 @@ class Bench:
 
     def _commit(self, reader: Consumer, number: int) -> tuple[object, ...]:
         (commit,) = reader.committed([TopicPartition(self.topic, number)], timeout=10)
-        saved = Saved.from_text(commit.metadata) or Saved()
+        saved = saved_with(commit) or Saved()
         return number, max(0, commit.offset), saved.average.count, saved.average.sum, saved.dead
 
     def report(self) -> Report:

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orderkit.avro import CONFLUENT, CONFLUENT_SIZE, SINGLE, Codec
-from orderkit.chart import COLOURS
 from orderkit.errors import UsageError
-from orderkit.faults import Faults, draw
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import GREY, panel
 from orderkit.lab.table import Table
-from orderkit.order import Order
+from orderkit.orders.avro import CONFLUENT, CONFLUENT_SIZE, SINGLE, Codec
+from orderkit.orders.faults import Faults, draw
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
+from orderkit.show.chart import COLOURS
 
 HUES = {
     "marker": GREY, "fingerprint": "#BBBBBB", "schema id": "#BBBBBB", "length": COLOURS["retry"],

@@ -8,10 +8,10 @@ from numbers import Real
 from random import Random
 from typing import Any
 
-from orderkit.chart import COLOURS
 from orderkit.lab.check import Case, is_missing
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import GREY, legend, panel
+from orderkit.show.chart import COLOURS
 
 CASES = 100
 BROKEN = "an error"

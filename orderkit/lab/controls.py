@@ -8,7 +8,7 @@ from typing import Any
 
 from ipywidgets import Button, Dropdown, FloatSlider, HBox, IntSlider, SelectionSlider, ToggleButton, VBox
 
-from orderkit.backoff import FORMULAS
+from orderkit.retry.backoff import FORMULAS
 from orderkit.run import Run
 
 RATES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)

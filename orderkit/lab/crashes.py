@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from orderkit.chart import COLOURS
 from orderkit.errors import UsageError
 from orderkit.lab.bench import Bench
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel, theory
+from orderkit.show.chart import COLOURS
 
 PATIENCE = 10.0  # seconds for a batch that is there; only a dead broker needs them all
 TIMES = {"never": COLOURS["dead"], "once": COLOURS["averaged"], "twice": COLOURS["retry"]}

@@ -15,22 +15,22 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from orderkit.audit import GroupState, group_state
+from orderkit.account.audit import GroupState, group_state
 from orderkit.brokers import ApacheBroker
-from orderkit.chart import COLOURS
 from orderkit.consumer import RetryingConsumer
 from orderkit.crash.plan import Injury
 from orderkit.crash.watched import Trap, WatchedConnection
 from orderkit.dead_letters import DLQ_CONFIG, DeadLetterRecord
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel, theory
 from orderkit.lab.table import Table
 from orderkit.lab.ways_back import rounds_band
-from orderkit.order import Order, random_orders
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order, random_orders
 from orderkit.producer import OrderProducer
+from orderkit.show.chart import COLOURS
 
 PATIENCE = 60.0  # seconds for a process to come to its death, and for one read
 IDLE = 1.0  # seconds without an order after which the second consumer is done

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from orderkit.backoff import Backoff
 from orderkit.brokers import Broker
-from orderkit.faults import Faults
 from orderkit.kafka import Connection
 from orderkit.lab.parameters import check_value
+from orderkit.orders.faults import Faults
 from orderkit.retry import RetryPolicy
+from orderkit.retry.backoff import Backoff
 from orderkit.run import Run
 
 

@@ -7,14 +7,14 @@ from math import sqrt
 
 import numpy as np
 
-from orderkit.chart import COLOURS
-from orderkit.faults import Faults
+from orderkit.account.tally import AVERAGED, DEAD, SKIPPED
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import GREY, legend, panel, theory
-from orderkit.order import Order
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent, Transient
 from orderkit.run import Run
-from orderkit.tally import AVERAGED, DEAD, SKIPPED
+from orderkit.show.chart import COLOURS
 
 HUES = ("#0072B2", "#CC79A7")
 

@@ -10,20 +10,20 @@ from itertools import islice
 from random import Random
 from typing import Any
 
+from orderkit.account.tally import DEAD
 from orderkit.brokers import EmbeddedBroker
-from orderkit.chart import COLOURS
 from orderkit.dead_letters import read_dead_letters
 from orderkit.errors import UsageError
-from orderkit.faults import Faults
 from orderkit.lab.attempts import attempts_made
 from orderkit.lab.experiment import experiment
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel, theory
 from orderkit.lab.table import Table
-from orderkit.order import PRODUCTS, Order, random_orders
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import PRODUCTS, Order, random_orders
 from orderkit.retry import Permanent, Transient
 from orderkit.run import Run
-from orderkit.tally import DEAD
+from orderkit.show.chart import COLOURS
 
 FAULTS = ("flaky service", "outage", "poison", "refusals", "bad product", "slow service")
 MOST = 10  # attempts that a player may ask for

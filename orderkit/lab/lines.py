@@ -9,20 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from orderkit.backoff import Backoff
 from orderkit.brokers import EmbeddedBroker
-from orderkit.chart import COLOURS
-from orderkit.consumers import open_consumer
+from orderkit.consuming.consumers import open_consumer
 from orderkit.engines import ENGINES
 from orderkit.errors import OrderkitError
-from orderkit.faults import draw
 from orderkit.lab.arrival import quick
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel, theory
 from orderkit.lab.table import Table
-from orderkit.order import Order, random_orders
+from orderkit.orders.faults import draw
+from orderkit.orders.order import Order, random_orders
 from orderkit.producer import OrderProducer
 from orderkit.retry import RetryPolicy, Transient
+from orderkit.retry.backoff import Backoff
+from orderkit.show.chart import COLOURS
 
 SLACK = 0.15  # seconds: a consumer polls at least every 0.1 s, and a machine is busy with other things too
 DEADLINE = 60.0  # seconds for a line to come to its end

@@ -9,11 +9,11 @@ from typing import Any
 from IPython import get_ipython
 from IPython.display import display
 
-from orderkit.chart import RunChart
+from orderkit.account.tally import AVERAGED, DEAD, SKIPPED
 from orderkit.errors import OrderkitError
 from orderkit.lab.picture import Picture
 from orderkit.run import Run
-from orderkit.tally import AVERAGED, DEAD, SKIPPED
+from orderkit.show.chart import RunChart
 
 PATIENCE = 20.0  # seconds that an interrupted run has to commit what is done
 QUIET = 5.0  # seconds without any news, after which the broker is asked whether it is still there

@@ -10,11 +10,11 @@ from typing import Any
 
 from IPython import get_ipython
 
-from orderkit.avro import WIRES
-from orderkit.backoff import FORMULAS
-from orderkit.consumers import ENGINE_NAMES
+from orderkit.consuming.consumers import ENGINE_NAMES
 from orderkit.delivery import MODES
 from orderkit.errors import UsageError
+from orderkit.orders.avro import WIRES
+from orderkit.retry.backoff import FORMULAS
 
 INJECTED = "# Parameters\n"  # how papermill's cell with the values that it was given begins
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from orderkit.chart import draw, draw_dead
 from orderkit.run import Run
+from orderkit.show.chart import draw, draw_dead
 
 DPI = 100
 QUICK = {"compress_level": 1}  # a live frame is drawn more often than it is stored; the file grows by a tenth

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from orderkit.chart import COLOURS, MARGINS, SIZE
+from orderkit.show.chart import COLOURS, MARGINS, SIZE
 
 GREY = COLOURS["theory"]
 # For lines that are no fates: the palette's colours that no fate has.

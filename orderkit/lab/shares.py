@@ -6,17 +6,17 @@ import time
 import uuid
 from collections import Counter
 
-from orderkit.backoff import Backoff
-from orderkit.broker_dlq import use_broker_dlq
+from orderkit.account.tally import AVERAGED, DEAD, RETRY
 from orderkit.brokers import ApacheBroker
+from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters
 from orderkit.errors import OrderkitError
-from orderkit.faults import Faults
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel
+from orderkit.orders.faults import Faults
 from orderkit.retry import RetryPolicy
+from orderkit.retry.backoff import Backoff
 from orderkit.run import Run
-from orderkit.tally import AVERAGED, DEAD, RETRY
 
 PATIENCE = 30.0  # seconds for the broker to write its dead letters
 HUES = {"share group": "#0072B2", "consumer group": "#E69F00"}

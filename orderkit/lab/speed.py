@@ -9,10 +9,10 @@ from itertools import pairwise
 
 from confluent_kafka import Consumer, TopicPartition
 
-from orderkit.chart import COLOURS
 from orderkit.lab.bench import Bench
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import LINES, legend, panel, theory
+from orderkit.show.chart import COLOURS
 
 PAUSE = 0.5  # of a back-off: a gap of so much between two batches is one, and no hiccup
 WORK = 1.0  # seconds that reading may take beside its pauses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from orderkit.markup import table
+from orderkit.show.markup import table
 
 
 class Table:

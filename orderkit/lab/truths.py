@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-from orderkit.avro import WIRES, Codec, encoded_length
-from orderkit.backoff import exponential, full_jitter
 from orderkit.lab.check import Case
 from orderkit.lab.crashes import doubled
-from orderkit.order import Order
+from orderkit.orders.avro import WIRES, Codec, encoded_length
+from orderkit.orders.order import Order
 from orderkit.retry import Fatal, Permanent, Poison, Transient, classify
+from orderkit.retry.backoff import exponential, full_jitter
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüß€"
 FAILURES: tuple[type[Exception], ...] = (

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from orderkit.backoff import FORMULAS, Backoff
-from orderkit.chart import COLOURS
-from orderkit.faults import draw
+from orderkit.account.tally import RETRY
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import GREY, LINES, legend, panel, theory
+from orderkit.orders.faults import draw
+from orderkit.retry.backoff import FORMULAS, Backoff
 from orderkit.run import Run
-from orderkit.tally import RETRY
+from orderkit.show.chart import COLOURS
 
 SLACK = 0.15  # seconds: a consumer polls at least every 0.1 s, and a machine is busy with other things too
 BIN = 0.1  # seconds in one column of the herd's picture

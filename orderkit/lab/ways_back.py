@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from itertools import islice
 from math import sqrt
 
-from orderkit.chart import COLOURS
+from orderkit.account.tally import AVERAGED
 from orderkit.dead_letters import DeadLetterRecord, read_topic
-from orderkit.faults import Faults
 from orderkit.lab.bench import Bench
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel, theory
 from orderkit.lab.table import Table
-from orderkit.order import random_orders
+from orderkit.orders.faults import Faults
+from orderkit.orders.order import random_orders
 from orderkit.retry import Transient
-from orderkit.tally import AVERAGED
+from orderkit.show.chart import COLOURS
 
 CLOCKS = ("timestamp", "first-failure", "last-failure")  # told in ms since 1970: another number in every run
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from orderkit.avro import Codec
-from orderkit.backoff import Backoff
+from orderkit.account.ledger import Ledger
 from orderkit.consumer import RetryingConsumer
 from orderkit.kafka import Connection
-from orderkit.ledger import Ledger
-from orderkit.order import Order
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import Order
 from orderkit.retry import RetryPolicy
+from orderkit.retry.backoff import Backoff
 
 from .job import MAX_ATTEMPTS, process, task, tell
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import islice
 
-from orderkit.avro import Codec
 from orderkit.bench.stage import SEED
 from orderkit.kafka import Connection
-from orderkit.order import random_orders
+from orderkit.orders.avro import Codec
+from orderkit.orders.order import random_orders
 from orderkit.producer import OrderProducer
 
 from .job import Score, task

@@ -10,7 +10,7 @@ import fastavro
 from confluent_kafka import Producer
 
 from orderkit.bench.stage import SEED
-from orderkit.order import random_orders
+from orderkit.orders.order import random_orders
 
 from .job import PRODUCER, SCHEMA, Score, task
 

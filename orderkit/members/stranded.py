@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from orderkit.kafka import CLIENT_SETTINGS, Connection
-from orderkit.patience import call_aside
+from orderkit.members.patience import call_aside
 
 RECONNECT = "reconnect.backoff.max.ms"
 BRIEFLY = 1.0  # seconds for an answer

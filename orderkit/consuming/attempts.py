@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from orderkit.backlog import Backlog
-from orderkit.budget import Budget
+from orderkit.account.ledger import Attempt
+from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.loop import Loop, broken
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.delivery import Mode
 from orderkit.engines import Answer, Engine
-from orderkit.group import GroupMember
-from orderkit.ledger import Attempt
-from orderkit.loop import Loop
-from orderkit.order import Order
-from orderkit.progress import Progress
+from orderkit.errors import OrderkitError
+from orderkit.members.group import GroupMember
+from orderkit.orders.order import Order
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, Stop
-from orderkit.saved import History
-from orderkit.tally import AVERAGED, DEAD, RETRY, SKIPPED
+from orderkit.retry.budget import Budget
 
 
 class Attempts(Loop):
@@ -29,7 +30,7 @@ class Attempts(Loop):
     _until = 0.0  # the end of this slice on the monotonic clock; 0 stops handling at the next record
     _good_from = 0  # all before this record of the batch is counted in the budget
 
-    def _attempt_all(self, part: Progress, batch: Backlog, attempts: list[Attempt], aside: set[int]) -> int:
+    def _attempt_all(self, part: Partition, batch: Backlog, attempts: list[Attempt], aside: set[int]) -> int:
         """Attempt records, in order; note what is not a success at once, and return how many are out of the way."""
         handler: Callable[[Any, int], object] = self.handler  # a cast at each call would cost as much as the call
         clock, orders, offsets = time.monotonic, batch.orders, batch.offsets
@@ -66,9 +67,9 @@ class Attempts(Loop):
                 aside.add(i)
         return stop
 
-    def _attempt_again(self, part: Progress, batch: Backlog, i: int, attempts: list[Attempt]) -> Answer:
+    def _attempt_again(self, part: Partition, batch: Backlog, i: int, attempts: list[Attempt]) -> Answer:
         """Attempt a record that may have failed before, or may have to wait for another of its key."""
-        answer = self.engine.before(part, batch, i)
+        answer = self._ask(part, batch.offsets[i], lambda: self.engine.before(part, batch, i))
         if answer is not Answer.DONE:
             return answer
         order, history = batch.orders[i], part.failed.get(batch.offsets[i]) or History()
@@ -85,7 +86,7 @@ class Attempts(Loop):
             answer = Answer.AGAIN
         return self._attempt(part, batch, i, history, attempts) if answer is Answer.AGAIN else answer
 
-    def _attempt(self, part: Progress, batch: Backlog, i: int, history: History, attempts: list[Attempt]) -> Answer:
+    def _attempt(self, part: Partition, batch: Backlog, i: int, history: History, attempts: list[Attempt]) -> Answer:
         """Attempt a record until it has its fate, or has to wait."""
         answer, order, handler = Answer.AGAIN, cast(Order, batch.orders[i]), self.handler
         while answer is Answer.AGAIN:
@@ -103,7 +104,7 @@ class Attempts(Loop):
         return answer
 
     def _failed(
-        self, part: Progress, batch: Backlog, i: int, history: History, error: Exception, attempts: list[Attempt]
+        self, part: Partition, batch: Backlog, i: int, history: History, error: Exception, attempts: list[Attempt]
     ) -> Answer:
         """Carry out what `decide` says of a failed attempt."""
         if self.budget:
@@ -127,7 +128,7 @@ class Attempts(Loop):
             after = cast(Budget, self.budget).wait(history)
             attempts.append(Attempt(i, now, history.attempts, RETRY, after, reason, told))
             part.failed[batch.offsets[i]] = history
-            return self.engine.brake(part, batch, i, history, after)
+            return self._ask(part, batch.offsets[i], lambda: self.engine.brake(part, batch, i, history, after))
         if isinstance(decision, DeadLetter):
             self.letters.send(batch.messages[i], part, reason, error, history)
             part.dead += 1
@@ -149,10 +150,26 @@ class Attempts(Loop):
         hopeless = history.held and reason in ("poison", "permanent")
         return self.budget is None or self.budget.allows() or hopeless
 
-    def _wait(self, part: Progress, batch: Backlog, i: int, history: History) -> Answer:
+    def _wait(self, part: Partition, batch: Backlog, i: int, history: History) -> Answer:
         """Let the engine wait; without a back-off the slice is over, and the record comes next."""
         part.failed[batch.offsets[i]] = history
         if history.wait > 0:
-            return self.engine.wait(part, batch, i, history, history.wait)
+            return self._ask(part, batch.offsets[i], lambda: self.engine.wait(part, batch, i, history, history.wait))
         self.member.hold(part, time.monotonic())
         return Answer.HOLD
+
+    def _ask(self, part: Partition, offset: int, question: Callable[[], Answer]) -> Answer:
+        """Ask the engine, and hold it to its word: what it sets aside is parked, or on its way to another topic."""
+        written = part.written
+        try:
+            answer = question()
+            if not isinstance(answer, Answer):
+                raise TypeError(f"{answer!r} is no answer")
+            if answer is Answer.ASIDE and offset not in part.park and part.written == written:
+                raise LookupError("the order was set aside, and is kept nowhere")
+        except OrderkitError:
+            raise
+        except Exception as error:  # an engine may be the reader's own
+            self.broken = broken(self.engine, error, f" at {part}@{offset}")
+            return Answer.HOLD
+        return answer

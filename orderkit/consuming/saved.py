@@ -8,10 +8,12 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from zlib import crc32
 
-from orderkit.average import RunningAverage
+from orderkit.account.average import RunningAverage
 
 METADATA_LIMIT = 4096  # bytes; Kafka's default `offset.metadata.max.bytes`
+MARK, VERSION = '{"orderkit":', 1  # of the text; one that this kit does not know is not guessed at
 EXTRAS = ("at_work", "deaths", "trying", "high")  # numbers that are left out while they are 0
 
 
@@ -83,29 +85,48 @@ class Saved:
     high: int = 0
     holes: tuple[tuple[int, int], ...] = ()
 
-    def to_text(self) -> str:
-        """Give the metadata: JSON, the sum as an exact decimal."""
-        state: dict[str, object] = {"count": self.average.count, "total": self.average.sum}
-        state |= {"dead": self.dead, "skipped": self.skipped}
+    def to_text(self, offset: int) -> str:
+        """Give the metadata of a commit at `offset`: JSON, the sum as an exact decimal, and at its end a checksum.
+
+        The offset is in it because mirrors and tools move commits: at another offset the average would be wrong.
+        """
+        state: dict[str, object] = {"orderkit": VERSION, "offset": offset}
+        state |= {"count": self.average.count, "total": self.average.sum, "dead": self.dead, "skipped": self.skipped}
         if self.attempts:
             state |= {"attempts": self.attempts, "since": self.since}
         state |= {name: value for name in EXTRAS if (value := int(getattr(self, name)))}
         if self.holes:
             state["holes"] = holes_to_text(self.holes)
-        return json.dumps(state, separators=(",", ":"))
+        text = json.dumps(state, separators=(",", ":"))[:-1]
+        return f"{text}{_checksum(text)}"
 
     @classmethod
-    def from_text(cls, text: str | None) -> Saved | None:
-        """Read metadata; `None` when it was not written by this kit."""
-        try:
-            state = json.loads(text or "")
-            average = RunningAverage.from_sum(int(state["count"]), state["total"])
-            rest = int(state["dead"]), int(state["skipped"]), int(state.get("attempts", 0))
-            at_work, deaths, trying, high = (int(state.get(name, 0)) for name in EXTRAS)
-            holes = holes_from_text(state.get("holes", ""))
-            return cls(average, *rest, float(state.get("since", 0.0)), at_work, deaths, trying, high, holes)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError):
-            return None
+    def from_text(cls, text: str | None, offset: int) -> Saved:
+        """Read the metadata of a commit at `offset`.
+
+        Raises:
+            ValueError: it is not this kit's, or not whole, or of another offset; the message says which.
+        """
+        body, _, _ = (text or "").rpartition(',"crc":')
+        if not (text or "").startswith(MARK):
+            raise ValueError("without an average, by another program")
+        if not body.startswith(f"{MARK}{VERSION},"):
+            raise ValueError("by another version of this kit, with an average that this one cannot read")
+        if text != body + _checksum(body):
+            raise ValueError("with an average that was changed, or cut off, on its way")
+        state = json.loads(body + "}")
+        if state["offset"] != offset:
+            raise ValueError(f"with the average of offset {state['offset']}, by a tool that moved it")
+        at_work, deaths, trying, high = (state.get(name, 0) for name in EXTRAS)
+        return cls(
+            RunningAverage.from_sum(state["count"], state["total"]), state["dead"], state["skipped"],
+            state.get("attempts", 0), state.get("since", 0.0), at_work, deaths, trying, high,
+            holes_from_text(state.get("holes", "")),
+        )  # fmt: skip
+
+
+def _checksum(text: str) -> str:
+    return f',"crc":"{crc32(text.encode()):08x}"}}'
 
 
 def holes_to_text(holes: Iterable[tuple[int, int]]) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from confluent_kafka import Message
 
-from orderkit.backlog import Backlog, Park
-from orderkit.order import Order
+from orderkit.consuming.backlog import Backlog, Park
+from orderkit.consuming.saved import History, Saved, this_process
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
-from orderkit.saved import History, Saved, this_process
 
 log = logging.getLogger("orderkit")
 
@@ -26,7 +26,7 @@ class Checkpoint:
     unacknowledged: int = 0
 
 
-class Progress:
+class Partition:
     """One partition in the hands of this consumer.
 
     Args:
@@ -71,7 +71,9 @@ class Progress:
         self.retried: dict[int, int] = {}  # in a retry topic: the first offsets of records that are not committed
         self.due = 0.0  # when the head may be tried again, on the monotonic clock
         self.gone = False  # another member has it now
+        self.oversized = False  # more was to go with its offset than a commit takes, and that was told
         self.refused = 0  # records that a topic did not take
+        self.written = 0  # records that were put on their way to another topic
         self._open = Checkpoint()
         self._closed: deque[Checkpoint] = deque()
         self._marked = self._here()
@@ -164,6 +166,7 @@ class Progress:
     def expect_ack(self) -> Checkpoint:
         """Say that a record is on its way to another topic; give the checkpoint that has to wait for it."""
         self._open.unacknowledged += 1
+        self.written += 1
         return self._open
 
     def here(self, trying: int | None = None) -> Saved:
@@ -230,10 +233,10 @@ class Progress:
             offset, saved = self.next, None
         self.went_through(Checkpoint(offset, saved or Saved()))
 
-    def undone(self) -> Progress:
+    def undone(self) -> Partition:
         """Give the partition as its last commit left it, with everything since at hand once more."""
         self.gone = True
-        again = Progress(self.topic, self.partition, self.committed, replace(self.saved, at_work=0, trying=0))
+        again = Partition(self.topic, self.partition, self.committed, replace(self.saved, at_work=0, trying=0))
         again.origin, again.retried = self.origin, self.retried
         again.saved, again.deaths, again._forgiven = self.saved, self.deaths, self._forgiven
         whole = self.backlog.restore()

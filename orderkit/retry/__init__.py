@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orderkit.backoff import Backoff
 from orderkit.errors import UsageError
+from orderkit.retry.backoff import Backoff
 
 Reason = Literal["poison", "permanent", "transient", "fatal"]
 WhenSpent = Literal["dead-letter", "skip", "stop"]

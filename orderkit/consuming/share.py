@@ -14,21 +14,21 @@ from typing import Any
 
 from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, Message, ShareConsumer
 
-from orderkit.audit import GroupState
-from orderkit.average import RunningAverage
-from orderkit.avro import Codec
-from orderkit.backlog import Backlog
-from orderkit.broker_dlq import NEEDED, prepare
-from orderkit.commits import Committer, Key
+from orderkit.account.audit import GroupState
+from orderkit.account.average import RunningAverage
+from orderkit.account.ledger import Attempt, Ledger
+from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED
+from orderkit.brokers.dlq import NEEDED, prepare
+from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.loop import Handler, Loop, accept
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import CLIENT_SETTINGS, DEAD_LETTERS, ORDERS, Connection, log
-from orderkit.ledger import Attempt, Ledger
-from orderkit.loop import Handler, Loop, accept
-from orderkit.progress import Progress
+from orderkit.members.commits import Committer, Key
+from orderkit.orders.avro import Codec
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, RetryPolicy, Skip, Stop, classify
-from orderkit.saved import History
-from orderkit.tally import AVERAGED, DEAD, RETRY, SKIPPED
 
 PATIENCE = 0.1  # seconds in one poll, at most
 DLQ_PATIENCE = 10.0  # seconds for dead letters to be acknowledged; the broker's lock on a record lasts 30
@@ -39,8 +39,8 @@ class ShareMember:
 
     def __init__(self, group: str) -> None:
         self.group = group
-        self.parts: dict[Key, Progress] = {}  # what this member did of each partition
-        self.held: dict[Key, Progress] = {}
+        self.parts: dict[Key, Partition] = {}  # what this member did of each partition
+        self.held: dict[Key, Partition] = {}
         self.commits = Committer(self.parts)
         self.rebalances = 0  # 1 when records have come: a share group tells its members nothing else
 
@@ -116,7 +116,7 @@ class ShareGroupConsumer(Loop):
             return
         self._busy, self.member.rebalances = time.monotonic(), 1
         for (topic, number), some in groupby(sorted(messages, key=_place), _part_of):
-            part = self.member.parts.setdefault((topic, number), Progress(topic, number))
+            part = self.member.parts.setdefault((topic, number), Partition(topic, number))
             self._handle(part, list(some))
         since = time.monotonic()
         self._client.commit_sync(timeout=DLQ_PATIENCE)
@@ -141,7 +141,7 @@ class ShareGroupConsumer(Loop):
     def _quiet(self) -> bool:
         return bool(self.member.rebalances)
 
-    def _handle(self, part: Progress, messages: list[Message]) -> None:
+    def _handle(self, part: Partition, messages: list[Message]) -> None:
         """Attempt records that were delivered, book them, and settle each with the broker."""
         batch = Backlog()
         offsets = [message.offset() or 0 for message in messages]
@@ -168,7 +168,7 @@ class ShareGroupConsumer(Loop):
             return AcknowledgeType.RELEASE
         return AcknowledgeType.REJECT if fate == DEAD and self.broker_dlq else AcknowledgeType.ACCEPT
 
-    def _attempt(self, part: Progress, batch: Backlog, i: int) -> Attempt:
+    def _attempt(self, part: Partition, batch: Backlog, i: int) -> Attempt:
         """Make the one attempt that this delivery is, and say what became of it."""
         order, number = batch.orders[i], batch.messages[i].delivery_count() or 1
         history = part.failed.setdefault(batch.offsets[i], History())
@@ -184,7 +184,7 @@ class ShareGroupConsumer(Loop):
         del part.failed[batch.offsets[i]]
         return Attempt(i, time.time(), number, AVERAGED)
 
-    def _failed(self, part: Progress, batch: Backlog, i: int, error: Exception, history: History) -> Attempt:
+    def _failed(self, part: Partition, batch: Backlog, i: int, error: Exception, history: History) -> Attempt:
         now, order = time.time(), batch.orders[i]
         history.failed(now)
         reason, decision = self._judge(order, error, history, now)
@@ -198,7 +198,7 @@ class ShareGroupConsumer(Loop):
             del part.failed[batch.offsets[i]]
         return Attempt(i, now, history.attempts, fate, 0.0, reason, told)
 
-    def _letters_arrive(self, part: Progress) -> bool:
+    def _letters_arrive(self, part: Partition) -> bool:
         """Wait until the dead letters of a partition are acknowledged; drop those that were refused."""
         self.letters.drain(time.monotonic() + DLQ_PATIENCE)
         arrived = not self.letters.under_way and not self.letters.refused
@@ -206,7 +206,7 @@ class ShareGroupConsumer(Loop):
             self.letters.forget(part)
         return arrived
 
-    def _book(self, part: Progress, batch: Backlog, attempts: list[Attempt]) -> None:
+    def _book(self, part: Partition, batch: Backlog, attempts: list[Attempt]) -> None:
         """Let what was done into the average and the ledger."""
         many = len(attempts)
         aside = {attempt.record for attempt in attempts if attempt.fate == RETRY}

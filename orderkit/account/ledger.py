@@ -13,11 +13,11 @@ from itertools import compress
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from orderkit.average import RunningAverage
-from orderkit.markup import ledger_html
-from orderkit.order import Order
+from orderkit.account.average import RunningAverage
+from orderkit.account.tally import AVERAGED, DEAD, FATES, RETRY, SKIPPED, UNDONE, Tally
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
-from orderkit.tally import AVERAGED, DEAD, FATES, RETRY, SKIPPED, UNDONE, Tally
+from orderkit.show.markup import ledger_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,7 +207,7 @@ class Ledger:
         Raises:
             OrderkitError: pandas is not installed.
         """
-        from orderkit.frames import ledger_frame  # noqa: PLC0415  pandas is loaded by those who want a frame
+        from orderkit.account.frames import ledger_frame  # noqa: PLC0415  pandas is loaded by those who want a frame
 
         return ledger_frame(self)
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from orderkit.audit import GroupState
-from orderkit.avro import Codec
-from orderkit.budget import Budget, Limits
-from orderkit.calm import calm_collector
-from orderkit.commits import Committer, Key
+from orderkit.account.audit import GroupState
+from orderkit.account.ledger import Ledger
+from orderkit.consuming.calm import calm_collector
+from orderkit.consuming.partition import Partition
+from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.errors import OrderkitError
-from orderkit.faults import draw
-from orderkit.ledger import Ledger
-from orderkit.order import Order
-from orderkit.progress import Progress
+from orderkit.members.commits import Committer, Key
+from orderkit.orders.avro import Codec
+from orderkit.orders.faults import draw
+from orderkit.orders.order import Order
 from orderkit.retry import Decision, Failure, Reason, RetryPolicy, classify, decide
-from orderkit.saved import History
+from orderkit.retry.budget import Budget, Limits
 
 Handler = Callable[[Order, int], object]
 
@@ -32,8 +33,8 @@ class Member(Protocol):
     """What a consumer shows of its membership to those who look on."""
 
     group: str
-    parts: dict[Key, Progress]
-    held: dict[Key, Progress]
+    parts: dict[Key, Partition]
+    held: dict[Key, Partition]
     commits: Committer
     rebalances: int
 
@@ -176,3 +177,28 @@ class Loop(ABC):
             "The offset is kept: mend the handler and start again."
         )
         self.broken.__cause__ = error
+
+
+def broken(part: object, error: Exception, place: str = "") -> OrderkitError:
+    """Name the part of a consumer that broke: an engine, a delivery mode or a member may be the reader's own."""
+    told = OrderkitError(
+        f"{type(part).__name__} broke{place}: {type(error).__name__}: {error}. "
+        "The offsets are kept: mend it and start again."
+    )
+    told.__cause__ = error
+    return told
+
+
+@contextmanager
+def named(part: object) -> Iterator[None]:
+    """Say which part it was when one breaks in this block.
+
+    Raises:
+        OrderkitError: it broke; any other error than this one becomes this one.
+    """
+    try:
+        yield
+    except OrderkitError:
+        raise
+    except Exception as error:
+        raise broken(part, error) from error

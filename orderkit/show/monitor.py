@@ -13,9 +13,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 
+from orderkit.consuming.loop import Loop
 from orderkit.errors import OrderkitError
-from orderkit.loop import Loop
-from orderkit.metrics import ConsumerMetrics
+from orderkit.show.metrics import ConsumerMetrics
 
 log = logging.getLogger("orderkit")
 

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orderkit.average import RunningAverage
-from orderkit.loop import Loop
+from orderkit.account.average import RunningAverage
+from orderkit.consuming.loop import Loop
 from orderkit.producer import OrderProducer, Produced
 from orderkit.run import Run
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from zlib import crc32
+
 import pytest
 from confluent_kafka import Message
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from orderkit.average import RunningAverage
-from orderkit.order import Order
-from orderkit.progress import Checkpoint, Progress
-from orderkit.saved import History, Saved, this_process
+from orderkit.account.average import RunningAverage
+from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.saved import History, Saved, this_process
+from orderkit.members.commits import fitting
+from orderkit.orders.order import Order
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=120)
 COUNTS = st.integers(0, 2**63)
@@ -21,6 +25,8 @@ AVERAGES = COUNTS.flatmap(
 SAVED = st.builds(Saved, AVERAGES, COUNTS, COUNTS, st.integers(1, 2**31), st.floats(min_value=0, max_value=1e11))
 FRESH = st.builds(Saved, AVERAGES, COUNTS, COUNTS)
 
+NOT_WHOLE = r"without an average|another version|changed, or cut off"
+
 ORDER: Order = {"orderId": "1", "product": "Dock", "price": 1.0}
 
 
@@ -29,19 +35,19 @@ def records(*offsets: int) -> list[Message]:
     return [Message(topic="orders", partition=0, offset=offset, value=b"x") for offset in offsets]
 
 
-def take(part: Progress, *offsets: int) -> list[int]:
+def take(part: Partition, *offsets: int) -> list[int]:
     """Let a partition take these records."""
     return part.take(records(*offsets), [ORDER] * len(offsets))
 
 
-def finish(part: Progress, many: int = 1) -> None:
+def finish(part: Partition, many: int = 1) -> None:
     """Average the next records of a partition."""
     part.failed.pop(part.next, None)
     part.average.count += many
     part.went_past(range(part.next, part.next + many))
 
 
-def fail(part: Progress, now: float = 1.0) -> None:
+def fail(part: Partition, now: float = 1.0) -> None:
     """Count a failed attempt of the next record."""
     part.failed.setdefault(part.next, History()).failed(now)
 
@@ -50,18 +56,19 @@ def fail(part: Progress, now: float = 1.0) -> None:
 
 
 @STEADY
-@given(st.one_of(SAVED, FRESH))
-def test_what_a_commit_carries_comes_back(saved: Saved) -> None:
+@given(st.one_of(SAVED, FRESH), COUNTS)
+def test_what_a_commit_carries_comes_back(saved: Saved, offset: int) -> None:
     """The metadata's text gives the same state back, to the last bit."""
-    assert Saved.from_text(saved.to_text()) == saved
+    assert Saved.from_text(saved.to_text(offset), offset) == saved
 
 
 def test_the_text_by_hand() -> None:
-    """The metadata is one line of JSON with the exact sum; attempts are there only when there were some."""
+    """The metadata is one line of JSON: whose, of which offset, the exact sum, a checksum; and what is not 0."""
     average = RunningAverage.from_sum(120, "3391.23046875")
-    plain = '{"count":120,"total":"3391.23046875","dead":4,"skipped":1'
-    assert Saved(average, dead=4, skipped=1).to_text() == plain + "}"
-    assert Saved(average, 4, 1, 2, 1700000000.25).to_text() == plain + ',"attempts":2,"since":1700000000.25}'
+    plain = '{"orderkit":1,"offset":125,"count":120,"total":"3391.23046875","dead":4,"skipped":1'
+    assert Saved(average, dead=4, skipped=1).to_text(125) == f'{plain},"crc":"{crc32(plain.encode()):08x}"}}'
+    more = plain + ',"attempts":2,"since":1700000000.25'
+    assert Saved(average, 4, 1, 2, 1700000000.25).to_text(125) == f'{more},"crc":"{crc32(more.encode()):08x}"}}'
 
 
 @pytest.mark.parametrize(
@@ -72,45 +79,62 @@ def test_the_text_by_hand() -> None:
         "by hand",
         "\N{PACKAGE}",
         "null",
-        "5",
         '"text"',
-        "[]",
         "{}",
-        '{"count":1}',
-        '{"count":1,"total":"1"}',
-        '{"count":"x","total":"1","dead":0,"skipped":0}',
-        '{"count":null,"total":"1","dead":0,"skipped":0}',
-        '{"count":1,"total":"a lot","dead":0,"skipped":0}',
-        '{"count":1,"total":"0.1","dead":0,"skipped":0}',
-        '{"count":1,"total":[1],"dead":0,"skipped":0}',
-        '{"count":1,"total":"NaN","dead":0,"skipped":0}',
-        '{"count":1,"total":"Infinity","dead":0,"skipped":0}',
-        '{"count":1,"total":"1","dead":Infinity,"skipped":0}',
-        '{"count":1e999,"total":"1","dead":0,"skipped":0}',
-        '{"count":1,"total":"-1","dead":0,"skipped":0}',
-        '{"count":-1,"total":"0","dead":0,"skipped":0}',
-        '{"count":1,"total":"1e600","dead":0,"skipped":0}',
-        '{"count":1,"total":"1","dead":0,"skipped":0,"since":"yesterday"}',
-        '{"count":1,"total":"1","dead":0,"skipped":0',
+        '{"count":1,"total":"1","dead":0,"skipped":0}',
         "[" * 4096,
     ],
 )
-def test_foreign_metadata_is_nothing(text: str | None) -> None:
-    """What this kit did not write, or what broke on the way, is `None`, whatever it is; it never raises."""
-    assert Saved.from_text(text) is None
+def test_what_another_program_saved_is_said_to_be_foreign(text: str | None) -> None:
+    """What this kit did not write is never read, whatever it looks like."""
+    with pytest.raises(ValueError, match="another program"):
+        Saved.from_text(text, 5)
+
+
+@STEADY
+@given(SAVED, st.data())
+def test_metadata_that_is_not_whole_is_not_read(saved: Saved, data: st.DataObject) -> None:
+    """Cut off anywhere, or with one character changed, it is refused: no wrong average is ever taken up."""
+    text = saved.to_text(5)
+    i = data.draw(st.integers(0, len(text) - 1))
+    with pytest.raises(ValueError, match=NOT_WHOLE):
+        Saved.from_text(text[:i], 5)
+    with pytest.raises(ValueError, match=NOT_WHOLE):
+        Saved.from_text(text[:i] + ("0" if text[i] != "0" else "1") + text[i + 1 :], 5)
+
+
+@STEADY
+@given(SAVED, COUNTS, COUNTS)
+def test_metadata_that_was_moved_is_not_read(saved: Saved, made: int, found: int) -> None:
+    """A mirror may translate a commit to another offset: what it carries belongs to the first."""
+    assume(made != found)
+    with pytest.raises(ValueError, match=f"the average of offset {made}, by a tool that moved it"):
+        Saved.from_text(saved.to_text(made), found)
 
 
 @STEADY
 @given(st.text(max_size=60))
-@example('{"count":true,"total":{},"dead":0,"skipped":0}')
+@example('{"orderkit":1,"offset":5,"crc":""}')
 def test_any_text_can_be_read(text: str) -> None:
-    """No text raises."""
-    assert Saved.from_text(text) is None
+    """No text does worse than be refused."""
+    with pytest.raises(ValueError, match=r"\w"):
+        Saved.from_text(text, 5)
+
+
+def test_what_does_not_fit_is_not_committed_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Metadata over 4,096 bytes is refused before it is sent; the partition's state stays, others are committed."""
+    large, small = Partition("orders", 0, 0), Partition("orders", 1, 0)
+    holes = tuple((10 * i, 0) for i in range(1, 2000))
+    ready = [(large, Checkpoint(7, Saved(holes=holes))), (small, Checkpoint(9))]
+    for _ in range(2):
+        assert fitting(ready) == [ready[1]]
+    (told,) = caplog.messages
+    assert re.fullmatch(r"orders\[0\] cannot be committed at 7: .* takes \d+ bytes of 4096; it stays at 0", told)
 
 
 def test_a_partition_goes_on_where_its_commit_stands() -> None:
     """Average, counts, attempts and their beginning are taken up from the commit."""
-    part = Progress("orders", 2, 70, Saved(RunningAverage(60, 5), dead=7, skipped=3, attempts=2, since=9.5))
+    part = Partition("orders", 2, 70, Saved(RunningAverage(60, 5), dead=7, skipped=3, attempts=2, since=9.5))
     assert (part.next, part.committed, part.average, part.dead, part.skipped) == (70, 70, RunningAverage(60, 5), 7, 3)
     assert part.failed == {70: History(2, 9.5)}
     assert str(part) == "orders[2]"
@@ -119,7 +143,7 @@ def test_a_partition_goes_on_where_its_commit_stands() -> None:
 def test_a_partition_does_not_write_into_what_it_was_given() -> None:
     """The average a partition goes on from is a copy."""
     saved = Saved(RunningAverage(1, 1))
-    finish(Progress("orders", 0, 1, saved))
+    finish(Partition("orders", 0, 1, saved))
     assert saved.average == RunningAverage(1, 1)
 
 
@@ -129,7 +153,7 @@ def test_a_partition_does_not_write_into_what_it_was_given() -> None:
 def test_attempts_belong_to_the_record_at_the_offset() -> None:
     """If the first record fetched is the committed one, its attempts count on; of any other record they do not."""
     saved = Saved(attempts=2, since=5.0)
-    same, later = Progress("orders", 0, 10, saved), Progress("orders", 0, 10, saved)
+    same, later = Partition("orders", 0, 10, saved), Partition("orders", 0, 10, saved)
     assert take(same, 10, 11) == [10, 11]
     assert same.attempts(10) == 2
     assert take(later, 12) == [12]
@@ -138,7 +162,7 @@ def test_attempts_belong_to_the_record_at_the_offset() -> None:
 
 def test_a_second_fetch_leaves_the_head_s_attempts_alone() -> None:
     """Records that come in behind a waiting head change nothing about it."""
-    part = Progress("orders", 0, 10)
+    part = Partition("orders", 0, 10)
     take(part, 10, 11)
     fail(part)
     assert take(part, 12, 13) == [12, 13]
@@ -148,14 +172,14 @@ def test_a_second_fetch_leaves_the_head_s_attempts_alone() -> None:
 
 def test_without_a_commit_the_first_record_is_the_beginning() -> None:
     """A partition without a commit starts at the first offset it gets."""
-    part = Progress("orders", 0)
+    part = Partition("orders", 0)
     take(part, 40)
     assert part.next == 40
 
 
 def test_a_gap_does_not_move_what_may_be_committed() -> None:
     """A first record beyond the committed offset does not count as done what lies between."""
-    part = Progress("orders", 0, 10)
+    part = Partition("orders", 0, 10)
     take(part, 15)
     assert part.next == 10
     part.mark()
@@ -167,7 +191,7 @@ def test_a_gap_does_not_move_what_may_be_committed() -> None:
 
 def test_what_a_client_brings_again_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """After a reset of its offset a client delivers what was taken already: only what is new is taken, told once."""
-    part = Progress("orders", 0)
+    part = Partition("orders", 0)
     assert take(part, 40, 41, 42) == [40, 41, 42]
     assert take(part, 40, 41) == []
     assert take(part, 41, 42, 43) == [43]
@@ -181,13 +205,13 @@ def test_what_a_client_brings_again_is_left_out(caplog: pytest.LogCaptureFixture
 
 def test_what_lies_before_the_commit_is_left_out() -> None:
     """A client that begins before the commit, because that offset was out of range, brings what is done with."""
-    assert take(Progress("orders", 0, 10), 0, 1, 9, 10, 11) == [10, 11]
+    assert take(Partition("orders", 0, 10), 0, 1, 9, 10, 11) == [10, 11]
 
 
 @pytest.mark.parametrize("size", range(1, 14))
 def test_a_restart_takes_the_holes_and_what_comes_after(size: int, caplog: pytest.LogCaptureFixture) -> None:
     """However the records come in batches: of those before `high` only the holes are not done with."""
-    part = Progress("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
+    part = Partition("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
     offsets = range(5, 18)
     taken = [one for i in range(0, len(offsets), size) for one in take(part, *offsets[i : i + size])]
     assert taken == [5, 6, 9, 13, 14, 15, 16, 17]
@@ -197,7 +221,7 @@ def test_a_restart_takes_the_holes_and_what_comes_after(size: int, caplog: pytes
 
 def test_a_hole_that_was_deleted_is_not_waited_for() -> None:
     """A hole that the topic no longer has does not hold the commit."""
-    part = Progress("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
+    part = Partition("orders", 0, 5, Saved(high=8, holes=((1, 2), (4, 1))))
     assert take(part, 6, 7, 10, 13) == [6, 13]
     assert part.holes == {6}
 
@@ -209,7 +233,7 @@ def test_every_record_is_taken_once_wherever_the_client_goes_back_to(
 ) -> None:
     """Whatever a client brings again, and whenever all is undone meanwhile: at hand is what is not done with, once."""
     saved = Saved(high=6, holes=((2, 0), (3, 1))) if restarted else Saved()
-    part, start = Progress("orders", 0, 5, saved, keep=True), 5
+    part, start = Partition("orders", 0, 5, saved, keep=True), 5
     position = furthest = start
     for back, many, undone in steps:
         position = max(0, position - max(0, back - 6))  # half of the time it goes on where it was
@@ -232,7 +256,7 @@ def test_a_history_keeps_its_first_failure() -> None:
 
 def test_the_backlog_keeps_its_columns_together() -> None:
     """Adding and dropping keep messages, orders and offsets side by side."""
-    part = Progress("orders", 0, 0)
+    part = Partition("orders", 0, 0)
     take(part, 0, 1, 2)
     part.backlog.drop(2)
     assert part.backlog.offsets == [2]
@@ -245,7 +269,7 @@ def test_the_backlog_keeps_its_columns_together() -> None:
 
 def test_nothing_new_is_marked_when_nothing_moved() -> None:
     """A mark without progress makes no checkpoint, at the start and after a checkpoint was given out."""
-    part = Progress("orders", 0, 10, Saved(attempts=1, since=2.0))
+    part = Partition("orders", 0, 10, Saved(attempts=1, since=2.0))
     part.mark()
     assert (part.unsettled, part.ready()) == (0, None)
     finish(part)
@@ -259,14 +283,14 @@ def test_nothing_new_is_marked_when_nothing_moved() -> None:
 
 def test_nothing_is_marked_before_anything_is_known() -> None:
     """A partition without a commit and without a record has nothing to commit."""
-    part = Progress("orders", 0)
+    part = Partition("orders", 0)
     part.mark()
     assert part.unsettled == 0
 
 
 def test_a_failed_attempt_alone_is_worth_a_commit() -> None:
     """An attempt more at the same offset is a new checkpoint, so that attempts survive a restart."""
-    part = Progress("orders", 0, 10)
+    part = Partition("orders", 0, 10)
     fail(part, 3.0)
     part.mark()
     ready = part.ready()
@@ -276,7 +300,7 @@ def test_a_failed_attempt_alone_is_worth_a_commit() -> None:
 
 def test_a_checkpoint_is_a_snapshot() -> None:
     """What happens after a mark does not change what that mark saved."""
-    part = Progress("orders", 0, 0)
+    part = Partition("orders", 0, 0)
     finish(part, 3)
     part.mark()
     finish(part, 2)
@@ -288,7 +312,7 @@ def test_a_checkpoint_is_a_snapshot() -> None:
 
 def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:
     """What came before an unacknowledged letter may be committed; what came with it or later has to wait."""
-    part = Progress("orders", 0, 0)
+    part = Partition("orders", 0, 0)
     finish(part, 5)
     part.mark()
     letter = part.expect_ack()
@@ -319,7 +343,7 @@ def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:
 )
 def test_no_checkpoint_passes_an_unacknowledged_letter(steps: list[tuple[str, int]]) -> None:
     """Whatever happens in whatever order: all letters before a checkpoint are acknowledged, and its counts exact."""
-    part = Progress("orders", 0, 0)
+    part = Partition("orders", 0, 0)
     fates: list[str] = []  # of each offset
     open_letters: list[tuple[int, Checkpoint]] = []
     given_out: list[int] = []

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from confluent_kafka import Consumer, TopicPartition
 
-from orderkit.commits import Key
-from orderkit.progress import Progress
+from orderkit.consuming.partition import Partition
+from orderkit.members.commits import Key
 
 LOOK = 0.5  # seconds between two looks
 
@@ -31,7 +31,7 @@ class Ends:
         """Let the next look be due: there are other partitions now."""
         self._due = 0.0
 
-    def lag(self, parts: Mapping[Key, Progress]) -> dict[Key, int]:
+    def lag(self, parts: Mapping[Key, Partition]) -> dict[Key, int]:
         """Give the records that each partition is behind; one that nothing was heard of is left out."""
         ends = self._ends
         return {key: max(0, ends[key] - max(0, part.next)) for key, part in list(parts.items()) if key in ends}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from orderkit.errors import UsageError
-from orderkit.order import Order
+from orderkit.orders.order import Order
 from orderkit.retry import Permanent, Transient
 
 

@@ -9,12 +9,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from orderkit.commits import Key
+from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED, UNDONE
+from orderkit.consuming.loop import Loop
+from orderkit.consuming.partition import Partition
 from orderkit.errors import UsageError
-from orderkit.group import SHORT_WAIT
-from orderkit.loop import Loop
-from orderkit.progress import Progress
-from orderkit.tally import AVERAGED, DEAD, RETRY, SKIPPED, UNDONE
+from orderkit.members.commits import Key
+from orderkit.members.group import SHORT_WAIT
 
 ROOT = logging.getLogger("orderkit")
 KAFKA = logging.getLogger("orderkit.kafka")
@@ -204,7 +204,7 @@ class DecisionLog:
                 self._place("partition-resumed", going_on)
         self._waiting = waiting
 
-    def _place(self, event: str, part: Progress, **more: Any) -> None:
+    def _place(self, event: str, part: Partition, **more: Any) -> None:
         offset = part.backlog.offsets[0] if part.backlog else part.next
         place = {"topic": part.topic, "partition": part.partition, "offset": offset}
         log.info("", extra={"event": event, **place, **more})

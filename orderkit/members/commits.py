@@ -11,15 +11,15 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from orderkit.patience import call_aside, call_here, is_answered
-from orderkit.progress import Checkpoint, Progress
-from orderkit.saved import Saved
+from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.saved import METADATA_LIMIT, Saved
+from orderkit.members.patience import call_aside, call_here, is_answered
 
 log = logging.getLogger("orderkit")
 
 COMMIT, LAST_COMMIT = 10.0, 5.0  # seconds for a commit that is waited for: at work, and when leaving
 Key = tuple[str, int]
-Commits = dict[Key, tuple[Progress, Checkpoint]]
+Commits = dict[Key, tuple[Partition, Checkpoint]]
 # Another member has the partition now, or soon will; it starts from the last commit that went through.
 MOVED_ON = {
     KafkaError.ILLEGAL_GENERATION,
@@ -42,7 +42,7 @@ class Committer:
 
     client: Consumer
 
-    def __init__(self, parts: Mapping[Key, Progress]) -> None:
+    def __init__(self, parts: Mapping[Key, Partition]) -> None:
         self.patience = COMMIT
         self.times: deque[float] = deque(maxlen=100)  # seconds that the latest commits took
         self.count = 0
@@ -50,13 +50,13 @@ class Committer:
         self._sent: Commits = {}
         self._sent_at = 0.0
         self._waiting: Commits = {}
-        self._doubtful: set[Progress] = set()  # a commit of theirs failed or was not answered, and none after it went
+        self._doubtful: set[Partition] = set()  # a commit of theirs failed or was not answered, and none after it went
         self.in_callback = False  # of the client: while it lasts no other thread's commit is answered
         self._asked: Future[list[TopicPartition] | None] | None = None  # the commit that is, or was, waited for
 
-    def start(self, ready: Iterable[tuple[Progress, Checkpoint]]) -> None:
+    def start(self, ready: Iterable[tuple[Partition, Checkpoint]]) -> None:
         """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
-        self._waiting |= {part.key: (part, point) for part, point in ready}
+        self._waiting |= {part.key: (part, point) for part, point in fitting(ready)}
         if self._sent or not self._waiting or not self._is_free(0):
             return
         self._sent, self._waiting = self._waiting, {}
@@ -85,7 +85,7 @@ class Committer:
         self.count += 1
         self.times.append(time.monotonic() - since)
 
-    def pending(self, part: Progress) -> Checkpoint | None:
+    def pending(self, part: Partition) -> Checkpoint | None:
         """Give the newest checkpoint of a partition that waits for a commit, or for its answer."""
         for commits in (self._waiting, self._sent):
             if part.key in commits:
@@ -99,12 +99,12 @@ class Committer:
             self.client.poll(0.05)  # a record that comes now is not committed, and so not lost
         self.patience = max(1.0, LAST_COMMIT - (time.monotonic() - began))
 
-    def now(self, ready: Iterable[tuple[Progress, Checkpoint]], timeout: float = COMMIT) -> bool:
+    def now(self, ready: Iterable[tuple[Partition, Checkpoint]], timeout: float = COMMIT) -> bool:
         """Commit and wait for the answer; say whether all went through within `timeout` seconds, or our patience.
 
         A client that has lost its brokers never answers. What such a commit did is known when offsets are read.
         """
-        wanted = self._sent | self._waiting | {part.key: (part, point) for part, point in ready}
+        wanted = self._sent | self._waiting | {part.key: (part, point) for part, point in fitting(ready)}
         self._waiting = {}
         pending = [(part, point) for key, (part, point) in wanted.items() if self._parts.get(key) is part]
         since = time.monotonic()
@@ -131,7 +131,7 @@ class Committer:
         self._doubtful.update(part for part, _ in pending)
         return not pending
 
-    def _went_through(self, part: Progress, point: Checkpoint) -> None:
+    def _went_through(self, part: Partition, point: Checkpoint) -> None:
         part.went_through(point)
         self._doubtful.discard(part)
 
@@ -152,7 +152,7 @@ class Committer:
         self._doubtful.update(part for part, _ in self._sent.values())
         self._sent, self._waiting, self._asked = {}, {}, None
 
-    def forget(self, part: Progress) -> bool:
+    def forget(self, part: Partition) -> bool:
         """Drop what was to be committed of a partition that is somebody else's now.
 
         Returns:
@@ -165,9 +165,25 @@ class Committer:
         return doubtful
 
 
-def to_offsets(ready: Iterable[tuple[Progress, Checkpoint]]) -> list[TopicPartition]:
+def fitting(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[tuple[Partition, Checkpoint]]:
+    """Leave out checkpoints that carry more than a commit may: their offsets stay, and that is said once."""
+    fit = []
+    for part, point in ready:
+        size = len(point.saved.to_text(point.offset))  # of ASCII: as many bytes, and as many UTF-16 units
+        if size <= METADATA_LIMIT:
+            fit.append((part, point))
+        elif not part.oversized:
+            part.oversized = True
+            log.warning(
+                "%s cannot be committed at %d: what goes with the offset takes %d bytes of %d; it stays at %d",
+                part, point.offset, size, METADATA_LIMIT, part.committed,
+            )  # fmt: skip
+    return fit
+
+
+def to_offsets(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[TopicPartition]:
     """Give offsets with what is saved beside them, as Kafka takes both."""
-    return [TopicPartition(part.topic, part.partition, point.offset, point.saved.to_text()) for part, point in ready]
+    return [TopicPartition(*part.key, point.offset, point.saved.to_text(point.offset)) for part, point in ready]
 
 
 def committed(client: Consumer, wanted: list[TopicPartition], timeout: float) -> list[TopicPartition]:
@@ -183,12 +199,18 @@ def committed(client: Consumer, wanted: list[TopicPartition], timeout: float) ->
     return offsets
 
 
-def saved_with(offset: TopicPartition) -> Saved | None:
-    """Give what was saved with a committed offset; another program saves nothing, and that is worth a warning."""
-    saved = Saved.from_text(offset.metadata)
-    if offset.offset >= 0 and saved is None:
-        log.warning(
-            "%s[%d] was committed without an average, by another program; its average starts at %d",
-            offset.topic, offset.partition, offset.offset,
+def saved_with(commit: TopicPartition, level: int = logging.DEBUG) -> Saved | None:
+    """Give what was saved with a committed offset.
+
+    Args:
+        commit: as the group has it.
+        level: of the log line that says why nothing is, if it is not.
+    """
+    try:
+        return Saved.from_text(commit.metadata, commit.offset) if commit.offset >= 0 else None
+    except ValueError as why:
+        log.log(
+            level, "%s[%d] was committed at %d %s; its average starts there",
+            commit.topic, commit.partition, commit.offset, why,
         )  # fmt: skip
-    return saved
+        return None

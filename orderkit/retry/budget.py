@@ -14,8 +14,8 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 
+from orderkit.consuming.saved import History
 from orderkit.errors import UsageError
-from orderkit.saved import History
 
 log = logging.getLogger("orderkit")
 

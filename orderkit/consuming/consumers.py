@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from orderkit.consumer import RetryingConsumer
+from orderkit.consuming.loop import Handler, accept
+from orderkit.consuming.share import ShareGroupConsumer
 from orderkit.engines import ENGINES
 from orderkit.errors import UsageError
 from orderkit.kafka import Connection
-from orderkit.loop import Handler, accept
-from orderkit.share import ShareGroupConsumer
 
 ENGINE_NAMES = (*ENGINES, "share")
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from orderkit.tally import FATES
+from orderkit.account.tally import FATES
 
 if TYPE_CHECKING:
-    from orderkit.audit import Report
-    from orderkit.ledger import Ledger
+    from orderkit.account.audit import Report
+    from orderkit.account.ledger import Ledger
 
 SUMS = ("produced", "averaged", "dead", "skipped", "in_flight", "retries", "lost", "duplicated", "average")
 COLUMNS = ("topic", "partition", "offset", "order_id", "price", "attempt", "fate", "wait", "reason", "error")

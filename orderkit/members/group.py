@@ -9,14 +9,13 @@ from itertools import groupby
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from orderkit.commits import Committer, Key, committed, saved_with
+from orderkit.consuming.partition import Checkpoint, Partition
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.lag import Ends
-from orderkit.patience import HASTE, leave_group
-from orderkit.progress import Checkpoint, Progress
-from orderkit.saved import Saved
-from orderkit.stranded import Lookout
+from orderkit.members.commits import Committer, Key, committed, saved_with
+from orderkit.members.lag import Ends
+from orderkit.members.patience import HASTE, leave_group
+from orderkit.members.stranded import Lookout
 
 log = logging.getLogger("orderkit")
 
@@ -54,14 +53,14 @@ class GroupMember:
         *,
         batch: int = 1000,
         keep: bool = False,
-        revoked: Callable[[list[Progress]], None],
-        lost: Callable[[list[Progress]], None],
-        undone: Callable[[Progress], None],
+        revoked: Callable[[list[Partition]], None],
+        lost: Callable[[list[Partition]], None],
+        undone: Callable[[Partition], None],
         settings: dict[str, object] | None = None,
     ) -> None:
         self.group = group
-        self.parts: dict[Key, Progress] = {}
-        self.held: dict[Key, Progress] = {}
+        self.parts: dict[Key, Partition] = {}
+        self.held: dict[Key, Partition] = {}
         self.rebalances = 0
         self.commits = Committer(self.parts)
         self.stopping = False
@@ -73,7 +72,7 @@ class GroupMember:
         self._ends = Ends()
         self._assigned: set[Key] = set()  # to this client, as far as its callbacks have run
         self._left: set[Key] = set()  # partitions that were let go since the latest record was polled
-        self._unsure: list[Progress] = []  # gone, and a commit of theirs may still arrive
+        self._unsure: list[Partition] = []  # gone, and a commit of theirs may still arrive
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
         self._connection, self._topics = connection, list(topics)
@@ -95,7 +94,7 @@ class GroupMember:
         """Whether everything done so far is committed, and nothing is in doubt."""
         return not self._unsure and all(part.is_settled for part in self.parts.values())
 
-    def fetch(self, wait: float) -> list[tuple[Progress, list[Message]]]:
+    def fetch(self, wait: float) -> list[tuple[Partition, list[Message]]]:
         """Take what is there, at most a batch; wait for the first record only, at most `wait` seconds.
 
         Raises:
@@ -128,16 +127,16 @@ class GroupMember:
             raise OrderkitError(f"{error.str()}. Ask for the right to read it; the offsets stay where they are.")
         log.warning("%s", error.str())
 
-    def hold(self, part: Progress, until: float) -> None:
+    def hold(self, part: Partition, until: float) -> None:
         """Let a partition wait until a time on the monotonic clock; the others flow, and polling goes on."""
         part.due = until
         self.held[part.key] = part
 
-    def release(self, part: Progress) -> None:
+    def release(self, part: Partition) -> None:
         """Let a partition's new records be worked on as they come."""
         self.held.pop(part.key, None)
 
-    def steer(self, part: Progress) -> None:
+    def steer(self, part: Partition) -> None:
         """Pause the partition at the broker while it waits long or has enough at hand; let it flow otherwise."""
         key = part.key
         paused = key in self._paused
@@ -171,11 +170,11 @@ class GroupMember:
         found = self._read_commits([*offsets, *unsure], patience=float("inf"))
         self._settle(found[len(offsets) :])
         for offset in found[: len(offsets)]:
-            part = Progress(
+            part = Partition(
                 offset.topic,
                 offset.partition,
                 max(offset.offset, -1),
-                saved_with(offset),
+                saved_with(offset, logging.WARNING),
                 keep=self._keep,
                 suspects=SUSPECTS * self._batch,
             )
@@ -207,17 +206,17 @@ class GroupMember:
         self._assigned.difference_update(_keys(offsets))
         self.let_go(self._mine(offsets))
 
-    def _mine(self, offsets: list[TopicPartition]) -> list[Progress]:
+    def _mine(self, offsets: list[TopicPartition]) -> list[Partition]:
         return [self.parts[key] for key in _keys(offsets) if key in self.parts]
 
-    def let_go(self, parts: list[Progress], *, doubtful: bool = False) -> None:
+    def let_go(self, parts: list[Partition], *, doubtful: bool = False) -> None:
         """Let partitions go.
 
         Args:
             parts: which.
             doubtful: how much of their work was committed is not known before the group's offsets are read.
         """
-        undone: list[Progress] = []
+        undone: list[Partition] = []
         for part in parts:
             part.gone = True
             self._left.add(part.key)
@@ -239,7 +238,7 @@ class GroupMember:
             return
         parts, self._unsure = self._unsure, []
         for part, offset in zip(parts, found, strict=True):
-            part.found(offset.offset, Saved.from_text(offset.metadata))
+            part.found(offset.offset, saved_with(offset))
             self._undone(part)
 
     def _read_commits(self, offsets: list[TopicPartition], patience: float) -> list[TopicPartition]:
@@ -266,17 +265,17 @@ class GroupMember:
                 time.sleep(ASK_AGAIN)  # some errors come at once
         return []
 
-    def find_commits(self, sent: Sequence[tuple[Progress, Checkpoint]]) -> bool:
+    def find_commits(self, sent: Sequence[tuple[Partition, Checkpoint]]) -> bool:
         """Note which commits went through though nobody heard the answer; say whether that is known of all."""
         points = {part.key: (part, point) for part, point in sent}
         found = self._read_commits([TopicPartition(*key) for key in points], patience=float("inf"))
         for offset in found:
             part, point = points[offset.topic, offset.partition]
-            if (offset.offset, offset.metadata) == (point.offset, point.saved.to_text()):
+            if (offset.offset, offset.metadata) == (point.offset, point.saved.to_text(point.offset)):
                 part.went_through(point)
         return len(found) == len(points)
 
-    def rewind(self, part: Progress) -> Progress:
+    def rewind(self, part: Partition) -> Partition:
         """Take a partition back to its last commit; its records are at hand still."""
         again = part.undone()
         self.parts[part.key] = again

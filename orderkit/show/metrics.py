@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orderkit.average import RunningAverage
-from orderkit.commits import Key
-from orderkit.loop import Loop
-from orderkit.tally import AVERAGED, RETRY, SKIPPED, UNDONE
+from orderkit.account.average import RunningAverage
+from orderkit.account.tally import AVERAGED, RETRY, SKIPPED, UNDONE
+from orderkit.consuming.loop import Loop
+from orderkit.members.commits import Key
 
 REASONS = ("poison", "permanent", "transient")  # those that are there from the start; others come when they happen
 

@@ -8,11 +8,11 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from confluent_kafka import Message
 
-from orderkit.order import Order
+from orderkit.consuming.saved import METADATA_LIMIT, holes_to_text
+from orderkit.orders.order import Order
 from orderkit.retry import Failure
-from orderkit.saved import METADATA_LIMIT, holes_to_text
 
-ROOM = METADATA_LIMIT - 600  # bytes for what is parked, in the commit's metadata; all else takes less than 600
+ROOM = METADATA_LIMIT - 700  # bytes for what is parked, in the commit's metadata; all else takes less than 700
 ATTEMPTS_ROOM = 6  # bytes for a parked record's attempts and a comma
 SURELY_FITS = ROOM // (19 + ATTEMPTS_ROOM)  # records; an offset has no more than 19 digits
 
@@ -83,26 +83,29 @@ class Park:
     def __init__(self) -> None:
         self.lines: dict[Hashable, deque[Backlog]] = {}
         self._due: dict[Hashable, float] = {}
-        self._many = 0
+        self._at: set[int] = set()  # the offsets of all that is parked
 
     def __len__(self) -> int:
-        return self._many
+        return len(self._at)
+
+    def __contains__(self, offset: object) -> bool:
+        return offset in self._at
 
     @property
     def full(self) -> bool:
         """Whether it is not certain that one more would fit into the commit's metadata."""
-        if self._many < SURELY_FITS:
+        if len(self) < SURELY_FITS:
             return False
         text = holes_to_text((offset, 0) for offset in self.offsets())
-        return len(text) + self._many * ATTEMPTS_ROOM + 19 > ROOM
+        return len(text) + len(self) * ATTEMPTS_ROOM + 19 > ROOM
 
     def add(self, record: Backlog, due: float) -> None:
-        """Let a failed record, alone in its backlog, wait until `due` on the monotonic clock."""
+        """Let a failed record, alone in its backlog, wait until `due` on the monotonic clock, or behind its key."""
         key = key_of(record, 0)
-        if key not in self.lines:
-            self.lines[key] = deque([record])
-            self._many += 1
-        self._due[key] = due
+        if record.offsets[0] not in self:
+            self._append(key, record)
+        if self.lines[key][0].offsets == record.offsets:
+            self._due[key] = due
 
     def follows(self, batch: Backlog, i: int) -> bool:
         """Whether the `i`-th record of a batch has to go behind one that waits."""
@@ -110,8 +113,11 @@ class Park:
 
     def follow(self, batch: Backlog, i: int) -> None:
         """Put the `i`-th record of a batch behind the one of its key that waits."""
-        self.lines[key_of(batch, i)].append(batch.one(i))
-        self._many += 1
+        self._append(key_of(batch, i), batch.one(i))
+
+    def _append(self, key: Hashable, record: Backlog) -> None:
+        self.lines.setdefault(key, deque()).append(record)
+        self._at.update(record.offsets)
 
     def due(self, now: float) -> Iterator[Backlog]:
         """Go through the records whose time has come, one by one; when one is `done`, the next of its key is due."""
@@ -122,8 +128,7 @@ class Park:
     def done(self, record: Backlog) -> None:
         """Let go of the head of a line."""
         key = key_of(record, 0)
-        self.lines[key].popleft()
-        self._many -= 1
+        self._at.difference_update(self.lines[key].popleft().offsets)
         if not self.lines[key]:
             del self.lines[key], self._due[key]
 
@@ -133,7 +138,7 @@ class Park:
 
     def offsets(self) -> list[int]:
         """List the offsets of all that is parked, lowest first."""
-        return sorted(record.offsets[0] for line in self.lines.values() for record in line)
+        return sorted(self._at)
 
 
 def key_of(batch: Backlog, i: int) -> Hashable:

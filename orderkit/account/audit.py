@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from orderkit.average import RunningAverage
-from orderkit.commits import committed
+from orderkit.account.average import RunningAverage
+from orderkit.account.ledger import Ledger
+from orderkit.account.tally import AVERAGED, DEAD, FINISHED, RETRY, SKIPPED, TAKEN, Tally
+from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import read_dead_letters, read_topic
 from orderkit.engines.topics import Retried
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.ledger import Ledger
-from orderkit.markup import report_html
-from orderkit.saved import Saved
-from orderkit.tally import AVERAGED, DEAD, FINISHED, RETRY, SKIPPED, TAKEN, Tally
+from orderkit.members.commits import committed, saved_with
+from orderkit.show.markup import report_html
 
 Place = tuple[int, int]  # partition and offset
 Origin = tuple[str, int, int]  # topic, partition and offset
@@ -78,7 +78,7 @@ def group_state(connection: Connection, group: str, topic: str) -> GroupState:
         commits = [commit for commit in _committed(reader, wanted) if commit.offset >= 0]
     finally:
         reader.close()
-    saved = [Saved.from_text(commit.metadata) or Saved() for commit in commits]
+    saved = [saved_with(commit) or Saved() for commit in commits]
     average = RunningAverage()
     for one in saved:
         average = average.merge(one.average)

@@ -22,7 +22,7 @@ import fastavro
 from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
 
 from orderkit.errors import UsageError
-from orderkit.order import Order, check_order
+from orderkit.orders.order import Order, check_order
 from orderkit.retry import Failure, Permanent, Poison
 
 WIRES = ("single", "raw", "confluent")
@@ -37,7 +37,7 @@ SINGLE = b"\xc3\x01"
 def order_schema() -> str:
     """Read the order's schema, as it lies in `schemas/order.avsc` and in the wheel."""
     inside = files("orderkit") / "schemas" / "order.avsc"
-    beside = Path(__file__).parent.parent / "schemas" / "order.avsc"
+    beside = Path(__file__).parents[2] / "schemas" / "order.avsc"
     return inside.read_text("utf-8") if inside.is_file() else beside.read_text("utf-8")
 
 

@@ -1,0 +1,1 @@
+"""Orders: random ones, their bytes, and the faults that decide what becomes of each."""
