@@ -21,7 +21,8 @@ from orderkit.engines.topics import Retried
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 from orderkit.ledger import Ledger
-from orderkit.members.commits import committed, saved_with
+from orderkit.members.commits import saved_with
+from orderkit.members.offsets import committed
 from orderkit.show.markup import report_html
 
 Place = tuple[int, int]  # partition and offset

@@ -158,7 +158,7 @@ class ExactlyOnce(Mode):
         for part in parts:
             self._letters.forget(part)
         self._start_over(error)
-        if not self._member.find_commits(sent):
+        if not self._member.offsets.find(sent):
             self._member.let_go(parts, doubtful=True)
             return
         for part in parts:

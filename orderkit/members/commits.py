@@ -186,19 +186,6 @@ def to_offsets(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[TopicParti
     return [TopicPartition(*part.key, point.offset, point.saved.to_text(point.offset)) for part, point in ready]
 
 
-def committed(client: Consumer, wanted: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-    """Ask what a group has committed. Of a partition with an error nothing is known, least of all that it has nothing.
-
-    Raises:
-        KafkaException: the broker does not answer, or not for every partition.
-    """
-    offsets: list[TopicPartition] = client.committed(wanted, timeout=timeout)
-    for offset in offsets:
-        if offset.error:
-            raise KafkaException(offset.error)
-    return offsets
-
-
 def saved_with(commit: TopicPartition, level: int = logging.DEBUG) -> Saved | None:
     """Give what was saved with a committed offset.
 
