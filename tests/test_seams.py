@@ -53,7 +53,7 @@ class Twice(Mode):
         for part in parts:
             part.mark()
         self._letters.drain(deadline)
-        self._member.commits.now([(part, point) for part in parts if (point := part.ready())])
+        self._member.commits.now([(part, point) for part in parts if (point := part.points.ready())])
 
 
 PLANS = st.fixed_dictionaries(

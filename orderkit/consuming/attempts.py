@@ -160,12 +160,12 @@ class Attempts(Loop):
 
     def _ask(self, part: Partition, offset: int, question: Callable[[], Answer]) -> Answer:
         """Ask the engine, and hold it to its word: what it sets aside is parked, or on its way to another topic."""
-        written = part.written
+        written = part.points.written
         try:
             answer = question()
             if not isinstance(answer, Answer):
                 raise TypeError(f"{answer!r} is no answer")
-            if answer is Answer.ASIDE and offset not in part.park and part.written == written:
+            if answer is Answer.ASIDE and offset not in part.park and part.points.written == written:
                 raise LookupError("the order was set aside, and is kept nowhere")
         except OrderkitError:
             raise

@@ -11,7 +11,8 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import METADATA_LIMIT, Saved
 from orderkit.members.patience import call_aside, call_here, is_answered
 

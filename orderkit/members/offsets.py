@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 from orderkit.members.commits import Committer
