@@ -181,9 +181,10 @@ def test_partitions_may_move_one_by_one() -> None:
     kit, orders = Kit(PARTITIONS), take_orders(400)
     connection = Connection(kit.connection.bootstrap, {"partition.assignment.strategy": "cooperative-sticky"})
     kit.send_orders(orders[:200])
-    first, second = kit.consumer(connection=connection), kit.consumer(connection=connection)
+    first = kit.consumer(connection=connection)
     with Background(first):
         wait_for(kit.settled)
+        second = kit.consumer(connection=connection)  # not earlier: it joins at once, and is given what it does not read
         with Background(second):
             wait_for(lambda: shared_out(first, second))
             kit.send_orders(orders[200:])
