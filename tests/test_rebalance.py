@@ -184,7 +184,7 @@ def test_partitions_may_move_one_by_one() -> None:
     first = kit.consumer(connection=connection)
     with Background(first):
         wait_for(kit.settled)
-        second = kit.consumer(connection=connection)  # not earlier: it joins at once, and is given what it does not read
+        second = kit.consumer(connection=connection)  # it joins at once, and is given what it does not read
         with Background(second):
             wait_for(lambda: shared_out(first, second))
             kit.send_orders(orders[200:])
