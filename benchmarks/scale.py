@@ -20,10 +20,10 @@ from multiprocessing.synchronize import Event
 
 from orderkit import Backoff, RetryingConsumer, RetryPolicy
 from orderkit.account.audit import group_state
-from orderkit.account.ledger import Ledger
 from orderkit.bench import Stage
 from orderkit.brokers import ApacheBroker
 from orderkit.kafka import Connection
+from orderkit.ledger import Ledger
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 

@@ -2,11 +2,11 @@
 
 from orderkit.account.audit import Report
 from orderkit.account.average import RunningAverage
-from orderkit.account.ledger import Ledger
 from orderkit.brokers import ApacheBroker, EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection, connect
+from orderkit.ledger import Ledger
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order, random_orders

@@ -11,7 +11,6 @@ from typing import cast
 from confluent_kafka import Message
 
 from orderkit.account.audit import GroupState, group_state
-from orderkit.account.ledger import Attempt, Ledger
 from orderkit.account.tally import DEAD, SKIPPED
 from orderkit.consuming.attempts import Attempts
 from orderkit.consuming.backlog import Backlog
@@ -22,6 +21,7 @@ from orderkit.delivery import Mode, find_mode
 from orderkit.engines import Engine, find_engine
 from orderkit.errors import OrderkitError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
+from orderkit.ledger import Attempt, Ledger
 from orderkit.members.group import GroupMember
 from orderkit.members.patience import HASTE, LEAVING
 from orderkit.orders.avro import Codec

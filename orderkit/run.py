@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 from orderkit.account.audit import Report, account, dead_letter_origins
-from orderkit.account.ledger import Ledger
 from orderkit.brokers import Broker, EmbeddedBroker
 from orderkit.consuming.consumers import open_consumer
 from orderkit.consuming.loop import Handler, accept
@@ -17,6 +16,7 @@ from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.engines import ENGINES
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.ledger import Ledger
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order, random_orders

@@ -63,7 +63,7 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
-        "commit before the acknowledgement", "orderkit/consuming/partition.py",
+        "commit before the acknowledgement", "orderkit/consuming/checkpoints.py",
         "while self._closed and not self._closed[0].unacknowledged:", "while self._closed:",
         ("test_dead_letters.py::test_nothing_is_committed_before_its_dead_letters_are_acknowledged",
          "test_partition.py::test_no_checkpoint_passes_an_unacknowledged_letter"),
@@ -179,7 +179,7 @@ MUTATIONS = [
         ("test_consumer_group.py::test_a_record_polled_in_an_assignment_that_has_ended_is_left_to_the_next_one",),
     ),
     Mutation(
-        "take a commit that cannot be read for none", "orderkit/members/commits.py",
+        "take a commit that cannot be read for none", "orderkit/members/offsets.py",
         "        if offset.error:\n            raise KafkaException(offset.error)\n", "        pass\n",
         ("test_consumer_group.py::test_an_offset_that_cannot_be_read_is_not_taken_for_none",),
     ),

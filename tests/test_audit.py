@@ -15,9 +15,9 @@ from helpers import note_failure
 
 from orderkit.account.audit import GroupState, Origin, Report, _committed, account
 from orderkit.account.average import RunningAverage
-from orderkit.account.ledger import Ledger
 from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED, Tally
 from orderkit.errors import OrderkitError
+from orderkit.ledger import Ledger
 from orderkit.orders.order import Order, random_orders
 from orderkit.retry import Poison
 

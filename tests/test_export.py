@@ -9,10 +9,10 @@ import pytest
 from helpers import AT_ONCE, Kit, take_orders
 
 from orderkit.account.export import LedgerExport, read_ledger
-from orderkit.account.ledger import Attempt, Ledger
 from orderkit.account.sinks import COLUMNS
 from orderkit.account.tally import AVERAGED, RETRY
 from orderkit.errors import OrderkitError, UsageError
+from orderkit.ledger import Attempt, Ledger
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
 

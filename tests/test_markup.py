@@ -10,8 +10,8 @@ from dataclasses import replace
 from helpers import note_failure, take_orders
 
 from orderkit.account.audit import Report
-from orderkit.account.ledger import Ledger
 from orderkit.account.tally import DEAD, RETRY
+from orderkit.ledger import Ledger
 from orderkit.retry import Poison
 from orderkit.show.markup import LATEST, table
 
@@ -99,6 +99,6 @@ def test_no_colours_are_brought_along() -> None:
 def test_no_table_needs_pandas() -> None:
     """Both are shown where the extra `lab` is not installed."""
     code = "import sys; sys.modules['pandas'] = sys.modules['IPython'] = None\n"
-    code += "from orderkit.account.ledger import Ledger; print(Ledger()._repr_html_()[:7])"
+    code += "from orderkit.ledger import Ledger; print(Ledger()._repr_html_()[:7])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "<table>\n"

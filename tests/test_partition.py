@@ -11,7 +11,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from orderkit.account.average import RunningAverage
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import History, Saved, this_process
 from orderkit.members.commits import fitting
 from orderkit.orders.order import Order
@@ -183,7 +184,7 @@ def test_a_gap_does_not_move_what_may_be_committed() -> None:
     take(part, 15)
     assert part.next == 10
     part.mark()
-    assert part.ready() is None
+    assert part.points.ready() is None
 
 
 # --- a client that goes back
@@ -271,21 +272,21 @@ def test_nothing_new_is_marked_when_nothing_moved() -> None:
     """A mark without progress makes no checkpoint, at the start and after a checkpoint was given out."""
     part = Partition("orders", 0, 10, Saved(attempts=1, since=2.0))
     part.mark()
-    assert (part.unsettled, part.ready()) == (0, None)
+    assert (len(part.points), part.points.ready()) == (0, None)
     finish(part)
     part.mark()
     part.mark()
-    assert part.unsettled == 1
-    assert part.ready() is not None
+    assert len(part.points) == 1
+    assert part.points.ready() is not None
     part.mark()
-    assert part.ready() is None
+    assert part.points.ready() is None
 
 
 def test_nothing_is_marked_before_anything_is_known() -> None:
     """A partition without a commit and without a record has nothing to commit."""
     part = Partition("orders", 0)
     part.mark()
-    assert part.unsettled == 0
+    assert len(part.points) == 0
 
 
 def test_a_failed_attempt_alone_is_worth_a_commit() -> None:
@@ -293,7 +294,7 @@ def test_a_failed_attempt_alone_is_worth_a_commit() -> None:
     part = Partition("orders", 0, 10)
     fail(part, 3.0)
     part.mark()
-    ready = part.ready()
+    ready = part.points.ready()
     assert ready is not None
     assert (ready.offset, ready.saved.attempts, ready.saved.since) == (10, 1, 3.0)
 
@@ -305,7 +306,7 @@ def test_a_checkpoint_is_a_snapshot() -> None:
     part.mark()
     finish(part, 2)
     part.dead += 1
-    ready = part.ready()
+    ready = part.points.ready()
     assert ready is not None
     assert (ready.offset, ready.saved) == (3, Saved(RunningAverage(3, 0), at_work=this_process()))
 
@@ -315,19 +316,19 @@ def test_a_letter_holds_its_own_checkpoint_and_all_after_it() -> None:
     part = Partition("orders", 0, 0)
     finish(part, 5)
     part.mark()
-    letter = part.expect_ack()
+    letter = part.points.expect_ack()
     finish(part)
     part.mark()
     finish(part)
     part.mark()
-    first = part.ready()
+    first = part.points.ready()
     assert first is not None
     assert first.offset == 5
-    assert (part.ready(), part.unsettled) == (None, 2)
+    assert (part.points.ready(), len(part.points)) == (None, 2)
     letter.unacknowledged -= 1
-    last = part.ready()
+    last = part.points.ready()
     assert last is not None
-    assert (last.offset, part.unsettled) == (7, 0)
+    assert (last.offset, len(part.points)) == (7, 0)
 
 
 @STEADY
@@ -349,7 +350,7 @@ def test_no_checkpoint_passes_an_unacknowledged_letter(steps: list[tuple[str, in
     given_out: list[int] = []
 
     def look() -> None:
-        ready = part.ready()
+        ready = part.points.ready()
         if ready is None:
             return
         before = fates[: ready.offset]
@@ -365,7 +366,7 @@ def test_no_checkpoint_passes_an_unacknowledged_letter(steps: list[tuple[str, in
             finish(part, number)
             fates += ["average"] * number
         elif step == "letter":
-            open_letters.append((part.next, part.expect_ack()))
+            open_letters.append((part.next, part.points.expect_ack()))
             part.dead += 1
             part.failed.pop(part.next, None)
             part.went_past([part.next])
@@ -390,5 +391,5 @@ def test_no_checkpoint_passes_an_unacknowledged_letter(steps: list[tuple[str, in
         checkpoint.unacknowledged -= 1
     open_letters.clear()
     look()
-    assert part.unsettled == 0
+    assert len(part.points) == 0
     assert len(fates) == (given_out[-1] if given_out else 0)

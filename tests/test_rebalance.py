@@ -31,7 +31,6 @@ from orderkit.account.tally import AVERAGED
 from orderkit.consumer import RetryingConsumer
 from orderkit.kafka import Connection
 from orderkit.members.commits import to_offsets
-from orderkit.members.group import GroupMember
 from orderkit.members.patience import leave_group
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
@@ -161,17 +160,18 @@ def test_a_member_begins_where_its_average_stands(monkeypatch: pytest.MonkeyPatc
     """A commit that comes in while a partition is assigned moves neither: no order is passed over."""
     kit, orders = Kit(), take_orders(40)
     kit.send_orders(orders)
-    read = GroupMember._read_commits
+    consumer = kit.consumer()
+    read = consumer.member.offsets.read
 
-    def commit_meanwhile(member: GroupMember, offsets: list[TopicPartition], patience: float) -> list[TopicPartition]:
-        found = read(member, offsets, patience)
+    def commit_meanwhile(offsets: list[TopicPartition], patience: float = float("inf")) -> list[TopicPartition]:
+        found = read(offsets, patience)
         if patience == float("inf"):  # the question that an assignment asks
             late = [TopicPartition(offset.topic, offset.partition, 10) for offset in offsets]
-            member.client.commit(offsets=late, asynchronous=False)
+            consumer.member.client.commit(offsets=late, asynchronous=False)
         return found
 
-    monkeypatch.setattr(GroupMember, "_read_commits", commit_meanwhile)
-    with Background(kit.consumer()):
+    monkeypatch.setattr(consumer.member.offsets, "read", commit_meanwhile)
+    with Background(consumer):
         wait_for(kit.settled)
     assert kit.state().average == average_of(orders)
 
@@ -181,9 +181,10 @@ def test_partitions_may_move_one_by_one() -> None:
     kit, orders = Kit(PARTITIONS), take_orders(400)
     connection = Connection(kit.connection.bootstrap, {"partition.assignment.strategy": "cooperative-sticky"})
     kit.send_orders(orders[:200])
-    first, second = kit.consumer(connection=connection), kit.consumer(connection=connection)
+    first = kit.consumer(connection=connection)
     with Background(first):
         wait_for(kit.settled)
+        second = kit.consumer(connection=connection)  # it joins at once, and is given what it does not read
         with Background(second):
             wait_for(lambda: shared_out(first, second))
             kit.send_orders(orders[200:])

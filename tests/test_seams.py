@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orderkit.account.audit import account, dead_letter_origins
-from orderkit.account.ledger import Ledger
 from orderkit.consuming.backlog import Backlog
 from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import History
 from orderkit.delivery import Mode
 from orderkit.engines import Answer, Engine
 from orderkit.errors import OrderkitError
+from orderkit.ledger import Ledger
 from orderkit.members.group import GroupMember
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
@@ -53,7 +53,7 @@ class Twice(Mode):
         for part in parts:
             part.mark()
         self._letters.drain(deadline)
-        self._member.commits.now([(part, point) for part in parts if (point := part.ready())])
+        self._member.commits.now([(part, point) for part in parts if (point := part.points.ready())])
 
 
 PLANS = st.fixed_dictionaries(

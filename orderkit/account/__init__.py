@@ -1,1 +1,1 @@
-"""Whether it all adds up: the running average, the ledger of attempts, and three witnesses held against each other."""
+"""Whether it all adds up: the running average, a tally of every order, and three witnesses held against each other."""

@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from orderkit.account.average import RunningAverage
-from orderkit.account.ledger import Ledger
 from orderkit.account.tally import AVERAGED, DEAD, FINISHED, RETRY, SKIPPED, TAKEN, Tally
 from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import read_dead_letters, read_topic
 from orderkit.engines.topics import Retried
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.members.commits import committed, saved_with
+from orderkit.ledger import Ledger
+from orderkit.members.commits import saved_with
+from orderkit.members.offsets import committed
 from orderkit.show.markup import report_html
 
 Place = tuple[int, int]  # partition and offset

@@ -39,8 +39,9 @@ class RunningAverage:
         if not prices:
             return
         rough = sum(prices)
-        # The smallest price fixes the finest unit in the sum: price / 2**24 at the most, when it is not 0.
-        if rough / (min(prices) or 2.0**-BITS) * _FLOAT32_BITS * 2 < _EXACT:
+        # The smallest price that is not 0 fixes the finest unit in the sum: price / 2**24 at the most.
+        smallest = min(prices) or min(filter(None, prices), default=1.0)
+        if rough / smallest * _FLOAT32_BITS * 2 < _EXACT:
             self.total += int(rough * UNIT)
         else:
             self.total += sum(int(price * UNIT) for price in prices)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from orderkit.account.ledger import Ledger
 from orderkit.account.sinks import COLUMNS, Columns, open_sink
 from orderkit.account.tally import FATES, RETRY, UNDONE
 from orderkit.errors import OrderkitError
+from orderkit.ledger import Ledger
 
 if TYPE_CHECKING:
     import pandas as pd

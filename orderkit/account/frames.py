@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from orderkit.account.ledger import Ledger
 from orderkit.account.tally import AVERAGED, FATES
+from orderkit.ledger import Ledger
 
 
 def ledger_frame(ledger: Ledger) -> pd.DataFrame:

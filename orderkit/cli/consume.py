@@ -13,7 +13,6 @@ import click
 
 from orderkit.account.audit import Report, account, group_state
 from orderkit.account.export import LedgerExport
-from orderkit.account.ledger import Ledger
 from orderkit.account.tally import FATES
 from orderkit.cli.options import (
     at_least,
@@ -35,6 +34,7 @@ from orderkit.consuming.loop import Loop
 from orderkit.dead_letters import WRITABLE
 from orderkit.delivery import MODES
 from orderkit.errors import OrderkitError, UsageError
+from orderkit.ledger import Ledger
 from orderkit.orders.avro import Codec
 from orderkit.show.logs import FORMATS, DecisionLog, set_format
 from orderkit.show.view import consuming

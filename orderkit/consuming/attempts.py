@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from orderkit.account.ledger import Attempt
 from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED
 from orderkit.consuming.backlog import Backlog
 from orderkit.consuming.loop import Loop, broken
@@ -15,6 +14,7 @@ from orderkit.consuming.saved import History
 from orderkit.delivery import Mode
 from orderkit.engines import Answer, Engine
 from orderkit.errors import OrderkitError
+from orderkit.ledger import Attempt
 from orderkit.members.group import GroupMember
 from orderkit.orders.order import Order
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, Stop
@@ -121,7 +121,7 @@ class Attempts(Loop):
             return self._wait(part, batch, i, history)
         if isinstance(decision, Stop):
             history.attempts -= 1  # the attempt does not count against the order
-            self._break(f"{part}@{batch.offsets[i]}", error)
+            self._stop_at(f"{part}@{batch.offsets[i]}", reason, error)
             part.failed[batch.offsets[i]] = history
             return Answer.HOLD
         if isinstance(decision, DeadLetter) and not self._affordable(reason, history):
@@ -160,12 +160,12 @@ class Attempts(Loop):
 
     def _ask(self, part: Partition, offset: int, question: Callable[[], Answer]) -> Answer:
         """Ask the engine, and hold it to its word: what it sets aside is parked, or on its way to another topic."""
-        written = part.written
+        written = part.points.written
         try:
             answer = question()
             if not isinstance(answer, Answer):
                 raise TypeError(f"{answer!r} is no answer")
-            if answer is Answer.ASIDE and offset not in part.park and part.written == written:
+            if answer is Answer.ASIDE and offset not in part.park and part.points.written == written:
                 raise LookupError("the order was set aside, and is kept nowhere")
         except OrderkitError:
             raise

@@ -6,20 +6,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, cast
 
 from orderkit.account.audit import GroupState
-from orderkit.account.ledger import Ledger
 from orderkit.consuming.calm import calm_collector
 from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.errors import OrderkitError
+from orderkit.ledger import Ledger
 from orderkit.members.commits import Committer, Key
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import draw
 from orderkit.orders.order import Order
-from orderkit.retry import Decision, Failure, Reason, RetryPolicy, classify, decide
+from orderkit.retry import Decision, Failure, Reason, RetryPolicy, decide
 from orderkit.retry.budget import Budget, Limits
 
 Handler = Callable[[Order, int], object]
@@ -77,7 +77,7 @@ class Loop(ABC):
         self.broken: OrderkitError | None = None
         self.budget = Budget(budget) if budget else None
         self._classify = classify
-        self._judged: dict[tuple[type[Exception], int], tuple[Reason, Decision]] = {}
+        self._judged: dict[tuple[Reason, int], Decision] = {}  # where neither chance nor the clock has a say
         self._judged_by: RetryPolicy | None = None
         self._stopping = False
         self._limit = float("inf")  # of records done with
@@ -153,29 +153,30 @@ class Loop(ABC):
 
     def _judge(self, order: Order | Failure, error: Exception, history: History, now: float) -> tuple[Reason, Decision]:
         """Say what kind of failure this is, and what the policy decides about it."""
-        if self._judged_by is not self.policy:
-            self._judged_by, self._judged = self.policy, {}
-        judged = self._judged.get((type(error), history.attempts))
-        if judged is not None:
-            return judged
-        reason = order.reason if isinstance(order, Failure) else self._classify(error)
-        backoff, u = self.policy.backoff, 0.0
+        policy, attempts = self.policy, history.attempts
+        reason = self._classify(error) if order.__class__ is dict else cast(Failure, order).reason
+        if self._judged_by is not policy:
+            self._judged_by, self._judged = policy, {}
+        decision = self._judged.get((reason, attempts))
+        if decision is not None:
+            return reason, decision
+        backoff, u = policy.backoff, 0.0
         if backoff.is_drawn:
             name = order["orderId"] if isinstance(order, dict) else ""
-            u = draw(self.seed, name, history.attempts, "back-off")
-        elapsed = now - history.since
-        decision = decide(reason, history.attempts, self.policy, elapsed=elapsed, last=history.wait, u=u)
-        by_class = self._classify is classify and not isinstance(error, Failure)  # which may say otherwise of itself
-        if by_class and not backoff.is_drawn and self.policy.max_elapsed == float("inf"):
-            self._judged[type(error), history.attempts] = reason, decision  # it is the same every time
+            u = draw(self.seed, name, attempts, "back-off")
+        decision = decide(reason, attempts, policy, elapsed=now - history.since, last=history.wait, u=u)
+        if not backoff.is_drawn and policy.max_elapsed == float("inf"):
+            self._judged[reason, attempts] = decision  # it is the same every time
         return reason, decision
 
-    def _break(self, place: str, error: Exception) -> None:
-        """Note that the handler is broken: the loop ends, and says so."""
-        self.broken = OrderkitError(
-            f"The handler broke at {place}: {type(error).__name__}: {error}. "
-            "The offset is kept: mend the handler and start again."
-        )
+    def _stop_at(self, place: str, reason: Reason, error: Exception) -> None:
+        """End the loop at an order: the handler is broken, or its attempts are spent and the policy is to stop."""
+        told = f"{type(error).__name__}: {error}"
+        if reason == "fatal":
+            what = f"The handler broke at {place}: {told}. The offset is kept: mend the handler and start again."
+        else:
+            what = f"The order at {place} has no attempt left: {told}. The offset is kept: start again for one more."
+        self.broken = OrderkitError(what)
         self.broken.__cause__ = error
 
 

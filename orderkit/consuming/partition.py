@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from confluent_kafka import Message
 
 from orderkit.consuming.backlog import Backlog, Park
+from orderkit.consuming.checkpoints import Checkpoint, Checkpoints
 from orderkit.consuming.saved import History, Saved, this_process
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
 log = logging.getLogger("orderkit")
-
-
-@dataclass
-class Checkpoint:
-    """A place where a partition may be committed, once all that was written before it is acknowledged."""
-
-    offset: int = -1
-    saved: Saved = field(default_factory=Saved)
-    unacknowledged: int = 0
 
 
 class Partition:
@@ -73,9 +64,7 @@ class Partition:
         self.gone = False  # another member has it now
         self.oversized = False  # more was to go with its offset than a commit takes, and that was told
         self.refused = 0  # records that a topic did not take
-        self.written = 0  # records that were put on their way to another topic
-        self._open = Checkpoint()
-        self._closed: deque[Checkpoint] = deque()
+        self.points = Checkpoints()
         self._marked = self._here()
 
     def __str__(self) -> str:
@@ -163,12 +152,6 @@ class Partition:
         still_open = set(self.retried.values())
         return min(still_open, default=0), lambda offset: offset not in still_open
 
-    def expect_ack(self) -> Checkpoint:
-        """Say that a record is on its way to another topic; give the checkpoint that has to wait for it."""
-        self._open.unacknowledged += 1
-        self.written += 1
-        return self._open
-
     def here(self, trying: int | None = None) -> Saved:
         """Give what a commit made here and now would carry.
 
@@ -202,23 +185,8 @@ class Partition:
             return
         if self.next >= self._forgiven:
             self.deaths = 0
-        self._open.offset, self._open.saved = self.floor, self.here()
-        self._closed.append(self._open)
-        self._open = Checkpoint()
+        self.points.close(self.floor, self.here())
         self._marked = here
-
-    def ready(self) -> Checkpoint | None:
-        """Give the newest checkpoint with nothing outstanding before it, and forget the older ones."""
-        newest = None
-        while self._closed and not self._closed[0].unacknowledged:
-            newest = self._closed.popleft()
-        return newest
-
-    def latest(self) -> Checkpoint | None:
-        """Give the newest checkpoint, whatever is outstanding, and forget the older ones."""
-        newest = self._closed[-1] if self._closed else None
-        self._closed.clear()
-        return newest
 
     def went_through(self, point: Checkpoint) -> None:
         """Note that a commit has arrived."""
@@ -247,16 +215,6 @@ class Partition:
         if again.next < 0 and again.backlog:
             again.next = again.backlog.offsets[0]
         return again
-
-    @property
-    def outstanding(self) -> int:
-        """Records on their way to another topic, and not acknowledged there."""
-        return self._open.unacknowledged + sum(point.unacknowledged for point in self._closed)
-
-    @property
-    def unsettled(self) -> int:
-        """Checkpoints that still wait for acknowledgements."""
-        return len(self._closed)
 
 
 def _restored(offset: int, saved: Saved, died: bool) -> dict[int, History]:

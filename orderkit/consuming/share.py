@@ -16,7 +16,6 @@ from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, Message
 
 from orderkit.account.audit import GroupState
 from orderkit.account.average import RunningAverage
-from orderkit.account.ledger import Attempt, Ledger
 from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED
 from orderkit.brokers.dlq import NEEDED, prepare
 from orderkit.consuming.backlog import Backlog
@@ -26,6 +25,7 @@ from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import CLIENT_SETTINGS, DEAD_LETTERS, ORDERS, Connection, log
+from orderkit.ledger import Attempt, Ledger
 from orderkit.members.commits import Committer, Key
 from orderkit.orders.avro import Codec
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, RetryPolicy, Skip, Stop, classify
@@ -191,7 +191,7 @@ class ShareGroupConsumer(Loop):
         told = f"{type(error).__name__}: {error}"
         fate = {Retry: RETRY, Stop: RETRY, DeadLetter: DEAD, Skip: SKIPPED}[type(decision)]
         if isinstance(decision, Stop):
-            self._break(f"{part}@{batch.offsets[i]}", error)
+            self._stop_at(f"{part}@{batch.offsets[i]}", reason, error)
         elif isinstance(decision, DeadLetter) and not self.broker_dlq:
             self.letters.send(batch.messages[i], part, reason, error, history)
         if fate != RETRY:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary
 
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.members.commits import Committer
 
 
@@ -37,7 +38,7 @@ class Ahead:
             known = self._ahead[part]
             if not done:
                 known.clear()  # nobody works on them, and no later commit says what became of them
-            elif not part.outstanding:  # else one may be a dead letter that is not written yet
+            elif not part.points.outstanding:  # else one may be a dead letter that is not written yet
                 self._tell("safe", *part.key, [known.pop(offset) for offset in known.keys() - _at_hand(part)])
         return done
 

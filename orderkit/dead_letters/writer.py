@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import History
 from orderkit.dead_letters.story import Headers, header_list, story
 from orderkit.errors import OrderkitError
@@ -91,7 +92,7 @@ class DeadLetterWriter:
 
     def write(self, topic: str, message: Message, headers: Headers, part: Partition, partition: int = -1) -> None:
         """Put a record on its way to any topic, a retry topic, say; by default its key decides the partition."""
-        self._produce(Letter(topic, message, headers, part, part.expect_ack(), partition))
+        self._produce(Letter(topic, message, headers, part, part.points.expect_ack(), partition))
 
     def _produce(self, letter: Letter) -> None:
         def delivered(error: object, report: Message) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.dead_letters import PROBE
 from orderkit.delivery.mode import Mode, handed_over, hold_refused
 
@@ -49,8 +50,8 @@ class AtLeastOnce(Mode):
             part.mark()
         self._letters.drain(deadline)
         commits = self._member.commits
-        commits.now(handed_over(parts, lambda part: part.ready() or commits.pending(part)).values())
+        commits.now(handed_over(parts, lambda part: part.points.ready() or commits.pending(part)).values())
 
 
 def _ready(parts: Iterable[Partition]) -> list[tuple[Partition, Checkpoint]]:
-    return [(part, checkpoint) for part in parts if (checkpoint := part.ready())]
+    return [(part, checkpoint) for part in parts if (checkpoint := part.points.ready())]

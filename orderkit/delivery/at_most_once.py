@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orderkit.consuming.backlog import Backlog
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.delivery.mode import Mode, handed_over, hold_refused
 
 
@@ -24,7 +25,7 @@ class AtMostOnce(Mode):
         """Take in acknowledgements; no commit waits for them, and checkpoints are of no use here."""
         self._letters.serve()
         for part in self._member.parts.values():
-            part.ready()
+            part.points.ready()
         hold_refused(self._member)
 
     def finish(self, parts: list[Partition], deadline: float) -> None:

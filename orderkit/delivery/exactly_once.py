@@ -10,7 +10,8 @@ from typing import cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.dead_letters import PROBE, DeadLetterWriter
 from orderkit.delivery.mode import Mode, handed_over
 from orderkit.errors import OrderkitError, UsageError
@@ -101,11 +102,11 @@ class ExactlyOnce(Mode):
         """Commit all that was done, and hand the partitions over."""
         for part in parts:
             part.mark()
-        self._commit(handed_over(parts, Partition.latest))
+        self._commit(handed_over(parts, lambda part: part.points.latest()))
 
     def _commit(self, points: Commits) -> None:
         """End the transaction with the newest checkpoints of all partitions: their dead letters are in it."""
-        newest = {part.key: (part, point) for part in self._member.parts.values() if (point := part.latest())}
+        newest = {part.key: (part, point) for part in self._member.parts.values() if (point := part.points.latest())}
         wanted = (newest | points).values()
         ready = fitting(wanted)
         if len(ready) < len(wanted):
@@ -158,7 +159,7 @@ class ExactlyOnce(Mode):
         for part in parts:
             self._letters.forget(part)
         self._start_over(error)
-        if not self._member.find_commits(sent):
+        if not self._member.offsets.find(sent):
             self._member.let_go(parts, doubtful=True)
             return
         for part in parts:

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from confluent_kafka import Producer
 
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.dead_letters import PROBE, DeadLetterWriter
 from orderkit.kafka import Connection
 from orderkit.members.commits import Commits

@@ -11,7 +11,8 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from orderkit.consuming.partition import Checkpoint, Partition
+from orderkit.consuming.checkpoints import Checkpoint
+from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import METADATA_LIMIT, Saved
 from orderkit.members.patience import call_aside, call_here, is_answered
 
@@ -184,19 +185,6 @@ def fitting(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[tuple[Partiti
 def to_offsets(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[TopicPartition]:
     """Give offsets with what is saved beside them, as Kafka takes both."""
     return [TopicPartition(*part.key, point.offset, point.saved.to_text(point.offset)) for part, point in ready]
-
-
-def committed(client: Consumer, wanted: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-    """Ask what a group has committed. Of a partition with an error nothing is known, least of all that it has nothing.
-
-    Raises:
-        KafkaException: the broker does not answer, or not for every partition.
-    """
-    offsets: list[TopicPartition] = client.committed(wanted, timeout=timeout)
-    for offset in offsets:
-        if offset.error:
-            raise KafkaException(offset.error)
-    return offsets
 
 
 def saved_with(commit: TopicPartition, level: int = logging.DEBUG) -> Saved | None:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
-from orderkit.consuming.partition import Checkpoint, Partition
-from orderkit.errors import OrderkitError
+from orderkit.consuming.partition import Partition
 from orderkit.kafka import Connection
-from orderkit.members.commits import Committer, Key, committed, saved_with
+from orderkit.members.commits import Committer, Key, saved_with
 from orderkit.members.lag import Ends
+from orderkit.members.offsets import Offsets, beginning, complain, start_at
 from orderkit.members.patience import HASTE, leave_group
 from orderkit.members.stranded import Lookout
 
@@ -22,9 +22,6 @@ log = logging.getLogger("orderkit")
 # Seconds. Pausing drops what the client has fetched ahead, and getting it again costs more than a shorter wait.
 SHORT_WAIT = 0.2
 BRIEFLY = 2.0  # seconds for reading what was committed, when leaving
-FROM_THE_END = ("latest", "largest", "end")  # what `auto.offset.reset` calls it
-ASK_AGAIN = 0.05  # seconds until offsets that could not be read are asked for again
-DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED
 SUSPECTS = 3  # batches: what a member may have had in hand, beyond its last commit
 # The mock lets a group that a member has left wait for the session time-out less a second before the next one may join.
 EMBEDDED_SETTINGS = {"session_timeout_ms": 2000, "heartbeat_interval_ms": 300}
@@ -76,8 +73,9 @@ class GroupMember:
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
         self._connection, self._topics = connection, list(topics)
-        self._beginning = OFFSET_END if connection.config.get("auto.offset.reset") in FROM_THE_END else OFFSET_BEGINNING
+        self._beginning = beginning(connection)
         self._lookout = Lookout(connection, topics[0])
+        self.offsets = Offsets(connection, group, self.commits, self._lookout, lambda: self.stopping)
         self._settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
         self._is_static = "group.instance.id" in connection.config or "group_instance_id" in self._settings
         self.client: Consumer = self._open()
@@ -112,20 +110,13 @@ class GroupMember:
             messages = [first, *messages]
         if any(map(Message.error, messages)):
             for error in filter(None, map(Message.error, messages)):
-                self._complain(error)
+                complain(error)
             messages = [message for message in messages if not message.error()]
         by_part: dict[Key, list[Message]] = {}
         for _, run in groupby(messages, self._kin):
             some = list(run)
             by_part.setdefault(_key(some[0]), []).extend(some)
         return [(self.parts[key], some) for key, some in by_part.items() if key in self.parts]
-
-    def _complain(self, error: KafkaError) -> None:
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise OrderkitError(f"{error.str()}. Create the topic with `orderkit topics create`.")
-        if error.code() in DENIED:
-            raise OrderkitError(f"{error.str()}. Ask for the right to read it; the offsets stay where they are.")
-        log.warning("%s", error.str())
 
     def hold(self, part: Partition, until: float) -> None:
         """Let a partition wait until a time on the monotonic clock; the others flow, and polling goes on."""
@@ -167,40 +158,25 @@ class GroupMember:
         starts: list[TopicPartition] = []
         # The doubts not earlier: until the group has let us in again, a commit that was sent before may still arrive.
         unsure = [TopicPartition(*part.key) for part in self._unsure]
-        found = self._read_commits([*offsets, *unsure], patience=float("inf"))
+        found = self.offsets.read([*offsets, *unsure])
         self._settle(found[len(offsets) :])
         for offset in found[: len(offsets)]:
-            part = Partition(
-                offset.topic,
-                offset.partition,
-                max(offset.offset, -1),
-                saved_with(offset, logging.WARNING),
-                keep=self._keep,
-                suspects=SUSPECTS * self._batch,
-            )
+            at, saved = max(offset.offset, -1), saved_with(offset, logging.WARNING)
+            suspects = SUSPECTS * self._batch
+            part = Partition(offset.topic, offset.partition, at, saved, keep=self._keep, suspects=suspects)
             self.parts[part.key] = part
             starts.append(TopicPartition(*part.key, offset.offset if offset.offset >= 0 else self._beginning))
         if starts:
-            self._start_at(starts)
+            start_at(self.client, starts)
         self._ends.look_soon()
 
-    def _start_at(self, starts: list[TopicPartition]) -> None:
-        """Fetch from where the averages stand: were the client to ask again, a commit might have come in between."""
-        try:
-            self.client.assign(starts)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError._STATE:
-                raise
-            self.client.incremental_assign(starts)  # the group moves partitions one by one (KIP-429, KIP-848)
-
-    def _on_revoke(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
-        self._assigned.difference_update(_keys(offsets))
+    def _on_revoke(self, client: Consumer, offsets: list[TopicPartition]) -> None:
         self.commits.in_callback = True
         try:
             self._revoked(self._mine(offsets))
         finally:
             self.commits.in_callback = False
-        self.let_go(self._mine(offsets))
+        self._on_lost(client, offsets)
 
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         self._assigned.difference_update(_keys(offsets))
@@ -241,40 +217,6 @@ class GroupMember:
             part.found(offset.offset, saved_with(offset))
             self._undone(part)
 
-    def _read_commits(self, offsets: list[TopicPartition], patience: float) -> list[TopicPartition]:
-        """Read what the group last committed; an average can only go on from what is known.
-
-        Raises:
-            OrderkitError: the group may not be read.
-        """
-        deadline = time.monotonic() + patience
-        # A client lets in one thread at a time, and one may wait in it for an answer that never comes.
-        client = self._connection.consumer(self.group) if self.commits.is_stuck else self.client
-        while offsets and not (self.stopping and patience == float("inf")):
-            try:
-                return committed(client, offsets, timeout=min(2.0, patience))
-            except KafkaException as error:
-                told = error.args[0]
-                if told.code() in DENIED:
-                    self._complain(told)
-                if time.monotonic() + ASK_AGAIN > deadline:
-                    log.warning("the group's offsets cannot be read just now: %s", told.str())
-                    break
-                if self._lookout.is_stranded(self.client):
-                    break  # `fetch` will find the same, and open a new client
-                time.sleep(ASK_AGAIN)  # some errors come at once
-        return []
-
-    def find_commits(self, sent: Sequence[tuple[Partition, Checkpoint]]) -> bool:
-        """Note which commits went through though nobody heard the answer; say whether that is known of all."""
-        points = {part.key: (part, point) for part, point in sent}
-        found = self._read_commits([TopicPartition(*key) for key in points], patience=float("inf"))
-        for offset in found:
-            part, point = points[offset.topic, offset.partition]
-            if (offset.offset, offset.metadata) == (point.offset, point.saved.to_text(point.offset)):
-                part.went_through(point)
-        return len(found) == len(points)
-
     def rewind(self, part: Partition) -> Partition:
         """Take a partition back to its last commit; its records are at hand still."""
         again = part.undone()
@@ -293,7 +235,7 @@ class GroupMember:
         self.stopping = True
         self.let_go(list(self.parts.values()))
         unsure = [TopicPartition(*part.key) for part in self._unsure]
-        found = self._read_commits(unsure, BRIEFLY)
+        found = self.offsets.read(unsure, BRIEFLY)
         self._settle(found or [TopicPartition(*part.key, -1) for part in self._unsure])
         if self.commits.is_stuck or len(found) < len(unsure):
             patience = HASTE  # the broker is silent

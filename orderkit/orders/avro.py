@@ -170,24 +170,28 @@ class Codec:
         bodies = self._bare_bodies(values)
         if bodies is None:
             return None
-        orders: list[Order | Failure] = []
-        products: dict[bytes, str] = {}
         try:
-            if not SHORT_NAME.issuperset(map(FIRST, bodies)):
+            sizes = set(map(FIRST, bodies))
+            if not sizes <= SHORT_NAME:
                 return None
             prices = struct.unpack(f"<{len(bodies)}f", b"".join([body[-4:] for body in bodies]))
-            for body, price in zip(bodies, prices, strict=True):
-                end = 1 + (body[0] >> 1)  # of the id
-                text = body[end:-4]
-                product = products.get(text)
-                if product is None:
-                    if text[0] != 2 * (len(text) - 1) or text[0] >= 2 * SHORT:
-                        return None
-                    product = products[text] = text[1:].decode()
-                orders.append({"orderId": body[1:end].decode(), "product": product, "price": price})
+            if len(sizes) == 1:  # ids of one length, as most are: cut all of them in the same place
+                end = 1 + (sizes.pop() >> 1)
+                names = list(map(itemgetter(slice(1, end)), bodies))
+                rests = list(map(itemgetter(slice(end, -4)), bodies))
+            else:
+                names = [body[1 : 1 + (body[0] >> 1)] for body in bodies]
+                rests = [body[1 + (body[0] >> 1) : -4] for body in bodies]
+            products = {rest: rest[1:].decode() for rest in set(rests)}
+            if any(rest[0] != 2 * (len(rest) - 1) or rest[0] >= 2 * SHORT for rest in products):
+                return None
+            ids = LINE.join(names).decode().split("\n")
         except (IndexError, UnicodeDecodeError, struct.error):  # the slow way will say which record it was
             return None
-        return orders if min(prices) >= 0 and sum(prices) < float("inf") else None
+        if len(ids) != len(bodies) or min(prices) < 0 or not sum(prices) < float("inf"):
+            return None
+        columns = zip(ids, map(products.__getitem__, rests), prices, strict=True)
+        return [{"orderId": name, "product": product, "price": price} for name, product, price in columns]
 
     def _bare_bodies(self, values: Sequence[bytes | None]) -> list[bytes] | None:
         """Take the framing off a batch that is all of one wire format; `None` for a mixed or odd one."""
@@ -203,6 +207,7 @@ class Codec:
 
 
 FIRST = itemgetter(0)
+LINE = b"\n"  # stands between ids while they are decoded together; one that has it in itself is read alone
 NAME, PRODUCT, PRICE = map(itemgetter, FIELDS)
 
 

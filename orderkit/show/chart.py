@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orderkit.account.ledger import Ledger
 from orderkit.account.tally import AVERAGED, DEAD, FATES, SKIPPED
 from orderkit.errors import OrderkitError, UsageError
+from orderkit.ledger import Ledger
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

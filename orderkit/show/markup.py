@@ -10,7 +10,7 @@ from orderkit.account.tally import FATES
 
 if TYPE_CHECKING:
     from orderkit.account.audit import Report
-    from orderkit.account.ledger import Ledger
+    from orderkit.ledger import Ledger
 
 SUMS = ("produced", "averaged", "dead", "skipped", "in_flight", "retries", "lost", "duplicated", "average")
 COLUMNS = ("topic", "partition", "offset", "order_id", "price", "attempt", "fate", "wait", "reason", "error")

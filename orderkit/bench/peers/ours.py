@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from orderkit.account.ledger import Ledger
 from orderkit.consumer import RetryingConsumer
 from orderkit.kafka import Connection
+from orderkit.ledger import Ledger
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import RetryPolicy
