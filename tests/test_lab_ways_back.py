@@ -19,6 +19,9 @@ from orderkit.lab.speed import WORK, commits_theory, idle_band, pauses
 from orderkit.lab.ways_back import left_after, rounds_band
 
 SEEDS = range(100)
+# A client fetches one batch after the other, and each fills its queue: it has to pause, however fast it is read from.
+BATCHES: dict[str, Any] = {"linger_ms": 200, "batch_num_messages": 3000}
+SMALL_QUEUE: dict[str, Any] = {"queued_min_messages": 2000, "fetch_wait_max_ms": 20, "fetch_message_max_bytes": 1000}
 WORKERS = 6  # small runs at one time; each waits most of its life
 
 
@@ -103,11 +106,8 @@ def test_retry_topics_let_younger_orders_pass_and_write_a_record_for_each_retry(
 
 def test_reading_with_the_default_back_off_is_waiting() -> None:
     """The same records take a second for each pause, and next to nothing without; the records are all there."""
-    shop = lab.Bench(shared(), orders=12_000)
-    slow, fast = (
-        lab.reading(shop, queued_min_messages=2000, fetch_queue_backoff_ms=wait, fetch_wait_max_ms=20)
-        for wait in (1000, 10)
-    )
+    shop = lab.Bench(shared(), orders=12_000, **BATCHES)
+    slow, fast = (lab.reading(shop, fetch_queue_backoff_ms=wait, **SMALL_QUEUE) for wait in (1000, 10))
     assert slow[-1][1] == fast[-1][1] == 12_000
     many = pauses(slow, 1.0)
     assert many >= 1
@@ -122,13 +122,11 @@ def tried(good: Callable[[], bool], times: int = 3) -> bool:
 
 def test_the_pauses_of_one_run_predict_those_of_others() -> None:
     """No seed enters: at each back-off that the notebook reads with, the seconds lie in the band that is drawn."""
-    shop = lab.Bench(shared(), orders=12_000)
+    shop = lab.Bench(shared(), orders=12_000, **BATCHES)
 
     def good() -> bool:
         runs = {
-            wait: lab.reading(
-                shop, queued_min_messages=2000, fetch_queue_backoff_ms=round(1000 * wait), fetch_wait_max_ms=20
-            )
+            wait: lab.reading(shop, fetch_queue_backoff_ms=round(1000 * wait), **SMALL_QUEUE)
             for wait in (1.0, 0.5, 0.25, 0.1, 0.01)
         }
         bands = {wait: idle_band(pauses(runs[1.0], 1.0), wait) for wait in runs}
