@@ -9,9 +9,10 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import compress
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from orderkit.account.average import RunningAverage
 from orderkit.account.tally import AVERAGED, DEAD, FATES, RETRY, SKIPPED, UNDONE, Tally
@@ -21,6 +22,9 @@ from orderkit.show.markup import ledger_html
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Value = TypeVar("Value")
 
 
 class Attempt(NamedTuple):
@@ -33,6 +37,10 @@ class Attempt(NamedTuple):
     wait: float = 0.0  # seconds until the next one
     reason: str | None = None
     error: str | None = None
+
+
+# Takes a tuple, in a third of the time of `Attempt(...)`: there is one for each failure.
+noted: Callable[[tuple[int, float, int, int, float, str | None, str | None]], Attempt] = partial(tuple.__new__, Attempt)
 
 
 class Ledger:
@@ -125,20 +133,18 @@ class Ledger:
         """
         done = len(offsets) if done is None else done
         retried = [attempt.record for attempt in attempts if attempt.fate == RETRY]
-        ended = [i for i in range(done) if i not in aside] if aside else range(done)
-        rows = sorted([*ended, *retried])  # one for each attempt: every retry, and the last of those finished
+        prices, ids = _prices_and_ids(orders)
+        rows = _rows(offsets, done, retried, aside)
         block = _Block(len(rows), at)
         block.set(attempts, aside)
-        if ended:
-            some = [offsets[i] for i in ended] if aside else offsets[:done]
-            self._tally(topic, partition, offsets[0]).finish(some, block.finals())
+        if finished := [offsets[i] for i in range(done) if i not in aside] if aside else offsets[:done]:
+            self._tally(topic, partition, offsets[0]).finish(finished, block.finals())
         for fate in range(len(FATES)):
             self.counts[fate] += block.fate.count(fate)
         self.reasons.update(attempt.reason or "" for attempt in attempts if attempt.fate == DEAD)
-        prices, ids = _prices_and_ids(orders)
-        self.offset.extend([offsets[i] for i in rows] if retried or aside else offsets[:done])
-        self.price.extend([prices[i] for i in rows] if retried or aside else prices[:done])
-        self.order_id.extend([ids[i] for i in rows] if retried or aside else ids[:done])
+        self.offset.extend(array("q", rows))  # an array joins another in half the time of a list
+        self.price.extend(array("d", _rows(prices, done, retried, aside)))
+        self.order_id.extend(_rows(ids, done, retried, aside))
         self.topic.extend([topic] * len(rows))
         self.partition.extend(array("l", [partition]) * len(rows))
         self.at.extend(block.at)
@@ -210,6 +216,16 @@ class Ledger:
         from orderkit.account.frames import ledger_frame  # noqa: PLC0415  pandas is loaded by those who want a frame
 
         return ledger_frame(self)
+
+
+def _rows(column: Sequence[Value], done: int, retried: Sequence[int], aside: Container[int]) -> list[Value]:
+    """Give a column one row for each attempt: every retry, and the last one of each record that is finished."""
+    if aside:
+        return [column[i] for i in sorted([*(i for i in range(done) if i not in aside), *retried])]
+    rows = list(column[:done])
+    for i in reversed(retried):  # what is behind moves on: far less work than looking up every row
+        rows.insert(i, column[i])
+    return rows
 
 
 class _Block:

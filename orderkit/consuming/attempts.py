@@ -14,7 +14,7 @@ from orderkit.consuming.saved import History
 from orderkit.delivery import Mode
 from orderkit.engines import Answer, Engine
 from orderkit.errors import OrderkitError
-from orderkit.ledger import Attempt
+from orderkit.ledger import Attempt, noted
 from orderkit.members.group import GroupMember
 from orderkit.orders.order import Order
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, Stop
@@ -97,7 +97,7 @@ class Attempts(Loop):
             else:
                 answer = Answer.DONE
                 if history.attempts:
-                    attempts.append(Attempt(i, time.time(), history.attempts + 1, AVERAGED))
+                    attempts.append(noted((i, time.time(), history.attempts + 1, AVERAGED, 0.0, None, None)))
                     part.failed.pop(batch.offsets[i], None)
                     if self.budget:
                         self._count_good(i + 1)
@@ -114,7 +114,7 @@ class Attempts(Loop):
         reason, decision = self._judge(order, error, history, now)
         told = f"{type(error).__name__}: {error!s}"
         if isinstance(decision, Retry):
-            attempts.append(Attempt(i, now, history.attempts, RETRY, decision.after, reason, told))
+            attempts.append(noted((i, now, history.attempts, RETRY, decision.after, reason, told)))
             history.wait = decision.after
             if decision.after <= 0 and time.monotonic() < self._until:
                 return Answer.AGAIN
@@ -126,7 +126,7 @@ class Attempts(Loop):
             return Answer.HOLD
         if isinstance(decision, DeadLetter) and not self._affordable(reason, history):
             after = cast(Budget, self.budget).wait(history)
-            attempts.append(Attempt(i, now, history.attempts, RETRY, after, reason, told))
+            attempts.append(noted((i, now, history.attempts, RETRY, after, reason, told)))
             part.failed[batch.offsets[i]] = history
             return self._ask(part, batch.offsets[i], lambda: self.engine.brake(part, batch, i, history, after))
         if isinstance(decision, DeadLetter):
@@ -135,7 +135,7 @@ class Attempts(Loop):
         else:
             part.skipped += 1
         fate = DEAD if isinstance(decision, DeadLetter) else SKIPPED
-        attempts.append(Attempt(i, now, history.attempts, fate, 0.0, reason, told))
+        attempts.append(noted((i, now, history.attempts, fate, 0.0, reason, told)))
         part.failed.pop(batch.offsets[i], None)
         return Answer.DONE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import cast
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
@@ -85,7 +86,7 @@ def story(
     told: dict[str, str | bytes | int] = dict(zip(NAMES, texts, strict=True))
     kind, _ = message.timestamp()
     told |= {
-        "wrapper": _class_name(type(error)),
+        "wrapper": _class_name(type(error)),  # type: ignore[arg-type]
         "timestamp-type": "CreateTime" if kind == TIMESTAMP_CREATE_TIME else "LogAppendTime",
         "stage": "VALUE_CONVERTER" if reason == "poison" else "TASK_PUT",
         "class.name": "orderkit.consumer.RetryingConsumer",
@@ -108,13 +109,14 @@ def _texts(
         group,
         str(history.attempts),
         reason,
-        _class_name(type(cause)),
+        _class_name(type(cause)),  # type: ignore[arg-type]
         (str(cause) or str(error))[:MESSAGE_LIMIT].encode(errors="replace"),  # a text may hold what UTF-8 cannot
         str(int(history.since * 1000)),
         str(int(time.time() * 1000)),
     )
 
 
+@cache
 def _class_name(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 

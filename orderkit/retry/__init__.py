@@ -81,6 +81,8 @@ def classify(error: BaseException) -> Reason:
 
 def root_cause(error: BaseException) -> BaseException:
     """Follow `raise ... from` and implicit chaining down to what went wrong first."""
+    if error.__cause__ is None and error.__context__ is None:
+        return error
     seen = {id(error)}
     while (before := _before(error)) is not None and id(before) not in seen:
         seen.add(id(before))
