@@ -1,5 +1,7 @@
 """The one error a user of the kit ever has to read."""
 
+from collections.abc import Collection
+
 
 class OrderkitError(Exception):
     """Say in one line what is wrong and what to do next.
@@ -14,3 +16,18 @@ class UsageError(OrderkitError):
     """The request itself is wrong: a bad number, an unknown name, a broken file."""
 
     exit_status = 2
+
+
+def check_known(what: str, name: str, choices: Collection[str]) -> None:
+    """Hold a word against those that there are.
+
+    Args:
+        what: the word stands for, "engine" for example.
+        name: the word.
+        choices: all that there are.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if name not in choices:
+        raise UsageError(f"Unknown {what} {name!r}. Choose from: {', '.join(choices)}.")

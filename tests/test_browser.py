@@ -82,9 +82,6 @@ def lengthened(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [longer if cell is given else cell for cell in cells] + [probe]
 
 
-pytestmark = pytest.mark.xdist_group("browser")  # one JupyterLab for all
-
-
 @pytest.fixture(scope="module")
 def lab_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab on copies of the notebook, `LONG` and `UNCUT`."""

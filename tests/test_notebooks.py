@@ -110,7 +110,7 @@ REAL = {"10_exactly_once", "11_share_groups_and_the_brokers_own_dlq"}  # start a
 
 def real(name: str) -> list[pytest.MarkDecorator]:
     """Mark what runs a notebook that needs the real broker."""
-    return [pytest.mark.kafka, pytest.mark.xdist_group("apache")] if name in REAL else []
+    return [pytest.mark.kafka] if name in REAL else []
 
 
 def campaign(name: str) -> list[pytest.MarkDecorator]:

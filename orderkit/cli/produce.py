@@ -17,7 +17,7 @@ from orderkit.cli.options import (
     topic_options,
     wire_option,
 )
-from orderkit.errors import UsageError
+from orderkit.errors import check_known
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import PRODUCTS, Order, random_orders
@@ -43,8 +43,7 @@ def produce(**options: Any) -> int:
     """Produce random orders, one every 2 s by default, each proved by its delivery report."""
     at_least("orders", options["orders"], 0)
     every = pace(options["every"], options["rate"])
-    if options["key"] not in KEYS:
-        raise UsageError(f"Unknown key {options['key']!r}. Choose from: {', '.join(KEYS)}.")
+    check_known("key", options["key"], KEYS)
     seed = random.randrange(2**32) if options["seed"] is None else options["seed"]
     products = options["products"] or tuple(PRODUCTS)
     random_orders(seed, products)  # an unknown product is said before the broker is asked for

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from orderkit.comparison.phase import BROKER_DLQ, Phase
 from orderkit.comparison.plan import Plan
 from orderkit.consuming.consumers import ENGINE_NAMES
-from orderkit.errors import UsageError
+from orderkit.errors import UsageError, check_known
 from orderkit.kafka import Connection
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def compare(
     possible = [name for name in CONTESTANTS if not name.startswith("share") or not connection.is_embedded]
     engines = possible if engines is None else engines
     for name in engines:
-        if name not in CONTESTANTS:
-            raise UsageError(f"Unknown engine {name!r}. Choose from: {', '.join(CONTESTANTS)}.")
+        check_known("engine", name, CONTESTANTS)
         if name not in possible:
             raise UsageError(f"The engine {name!r} needs a real broker: the embedded one has no share groups.")
     results = []

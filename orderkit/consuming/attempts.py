@@ -124,17 +124,16 @@ class Attempts(Loop):
             self._stop_at(f"{part}@{batch.offsets[i]}", reason, error)
             part.failed[batch.offsets[i]] = history
             return Answer.HOLD
-        if isinstance(decision, DeadLetter) and not self._affordable(reason, history):
-            after = cast(Budget, self.budget).wait(history)
-            attempts.append(noted((i, now, history.attempts, RETRY, after, reason, told)))
-            part.failed[batch.offsets[i]] = history
-            return self._ask(part, batch.offsets[i], lambda: self.engine.brake(part, batch, i, history, after))
         if isinstance(decision, DeadLetter):
+            if not self._affordable(reason, history):
+                after = cast(Budget, self.budget).wait(history)
+                attempts.append(noted((i, now, history.attempts, RETRY, after, reason, told)))
+                part.failed[batch.offsets[i]] = history
+                return self._ask(part, batch.offsets[i], lambda: self.engine.brake(part, batch, i, history, after))
             self.letters.send(batch.messages[i], part, reason, error, history)
-            part.dead += 1
+            part.dead, fate = part.dead + 1, DEAD
         else:
-            part.skipped += 1
-        fate = DEAD if isinstance(decision, DeadLetter) else SKIPPED
+            part.skipped, fate = part.skipped + 1, SKIPPED
         attempts.append(noted((i, now, history.attempts, fate, 0.0, reason, told)))
         part.failed.pop(batch.offsets[i], None)
         return Answer.DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from orderkit.consuming.saved import Saved
 
@@ -15,6 +16,11 @@ class Checkpoint:
     offset: int = -1
     saved: Saved = field(default_factory=Saved)
     unacknowledged: int = 0
+
+    @cached_property
+    def metadata(self) -> str:
+        """What goes with the offset; to be asked for once the place is final."""
+        return self.saved.to_text(self.offset)
 
 
 class Checkpoints:

@@ -132,7 +132,7 @@ class Partition:
         self.next = max(self.next, offsets[-1] + 1)
         if self.holes or self.park:
             self.holes.difference_update(offsets)
-            self.holes.update(set(offsets).intersection(self.park.offsets()))
+            self.holes.update(offset for offset in offsets if offset in self.park)
 
     def next_due(self) -> float:
         """Give the monotonic time at which a waiting record may be tried again."""

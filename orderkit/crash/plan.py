@@ -9,7 +9,7 @@ from itertools import islice
 
 from orderkit.delivery import MODES, find_mode
 from orderkit.engines import find_engine
-from orderkit.errors import UsageError
+from orderkit.errors import UsageError, check_known
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order, random_orders
@@ -174,8 +174,8 @@ def make_plan(
     Raises:
         UsageError: an unknown word.
     """
-    if unknown := [act for act in acts if act not in ACTS]:
-        raise UsageError(f"Unknown injury {unknown[0]!r}. Choose from: {', '.join(ACTS)}.")
+    for act in acts:
+        check_known("injury", act, ACTS)
     plan = CrashPlan(seed, delivery, **more)  # type: ignore[arg-type]
     chance = random.Random(f"crash/{seed}")
     points = list(POINTS)

@@ -16,7 +16,7 @@ from orderkit.delivery.at_least_once import AtLeastOnce
 from orderkit.delivery.at_most_once import AtMostOnce
 from orderkit.delivery.exactly_once import TRANSACTION_TIMEOUT, ExactlyOnce
 from orderkit.delivery.mode import Mode
-from orderkit.errors import UsageError
+from orderkit.errors import check_known
 
 __all__ = ["MODES", "TRANSACTION_TIMEOUT", "AtLeastOnce", "AtMostOnce", "ExactlyOnce", "Mode", "find_mode"]
 
@@ -31,6 +31,5 @@ def find_mode(name: str | type[Mode]) -> type[Mode]:
     """
     if not isinstance(name, str):
         return name
-    if name not in MODES:
-        raise UsageError(f"Unknown delivery {name!r}. Choose from: {', '.join(MODES)}.")
+    check_known("delivery", name, MODES)
     return MODES[name]

@@ -7,7 +7,7 @@ from orderkit.engines.in_place import SleepInPlace
 from orderkit.engines.parking import ParkKey
 from orderkit.engines.pause import PausePartition
 from orderkit.engines.topics import RetryTopics
-from orderkit.errors import UsageError
+from orderkit.errors import check_known
 
 ENGINES: dict[str, type[Engine]] = {
     "pause": PausePartition,
@@ -27,6 +27,5 @@ def find_engine(name: str | type[Engine]) -> type[Engine]:
     """
     if not isinstance(name, str):
         return name
-    if name not in ENGINES:
-        raise UsageError(f"Unknown engine {name!r}. Choose from: {', '.join(ENGINES)}.")
+    check_known("engine", name, ENGINES)
     return ENGINES[name]

@@ -69,13 +69,10 @@ class Committer:
 
     def answered(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         """Take in the answer to a commit in the background; what failed is tried again, unless newer work waits."""
-        sent, self._sent = self._sent, {}
-        failed = {(offset.topic, offset.partition) for offset in offsets if offset.error}
-        for key, (part, point) in sent.items():
-            if error is None and key not in failed:
-                self._went_through(part, point)
-            elif self._parts.get(key) is part:  # else another member has it now
-                self._waiting.setdefault(key, (part, point))
+        sent, self._sent = list(self._sent.values()), {}
+        for part, point in sent if error else self._take_in(sent, offsets):
+            if self._parts.get(part.key) is part:  # else another member has it now
+                self._waiting.setdefault(part.key, (part, point))
         if error is None:
             self.note(self._sent_at)
         elif error.code() not in MOVED_ON:
@@ -123,18 +120,21 @@ class Committer:
                     break
                 time.sleep(0.1)  # the loop has ended or the partitions are going: nobody waits for a poll
                 continue
-            failed = {(answer.topic, answer.partition) for answer in answers if answer.error}
-            for part, point in pending:
-                if part.key not in failed:
-                    self._went_through(part, point)
-            pending = [(part, point) for part, point in pending if part.key in failed]
+            pending = self._take_in(pending, answers)
             self.note(since)
         self._doubtful.update(part for part, _ in pending)
         return not pending
 
-    def _went_through(self, part: Partition, point: Checkpoint) -> None:
-        part.went_through(point)
-        self._doubtful.discard(part)
+    def _take_in(
+        self, sent: list[tuple[Partition, Checkpoint]], answers: list[TopicPartition]
+    ) -> list[tuple[Partition, Checkpoint]]:
+        """Note what of a commit went through; give what did not."""
+        failed = {(answer.topic, answer.partition) for answer in answers if answer.error}
+        for part, point in sent:
+            if part.key not in failed:
+                part.went_through(point)
+                self._doubtful.discard(part)
+        return [(part, point) for part, point in sent if part.key in failed]
 
     def _commit(self, offsets: list[TopicPartition]) -> Future[list[TopicPartition] | None]:
         commit = partial(self.client.commit, offsets=offsets, asynchronous=False)
@@ -170,7 +170,7 @@ def fitting(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[tuple[Partiti
     """Leave out checkpoints that carry more than a commit may: their offsets stay, and that is said once."""
     fit = []
     for part, point in ready:
-        size = len(point.saved.to_text(point.offset))  # of ASCII: as many bytes, and as many UTF-16 units
+        size = len(point.metadata)  # of ASCII: as many bytes, and as many UTF-16 units
         if size <= METADATA_LIMIT:
             fit.append((part, point))
         elif not part.oversized:
@@ -184,7 +184,7 @@ def fitting(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[tuple[Partiti
 
 def to_offsets(ready: Iterable[tuple[Partition, Checkpoint]]) -> list[TopicPartition]:
     """Give offsets with what is saved beside them, as Kafka takes both."""
-    return [TopicPartition(*part.key, point.offset, point.saved.to_text(point.offset)) for part, point in ready]
+    return [TopicPartition(*part.key, point.offset, point.metadata) for part, point in ready]
 
 
 def saved_with(commit: TopicPartition, level: int = logging.DEBUG) -> Saved | None:

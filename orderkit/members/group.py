@@ -236,7 +236,7 @@ class GroupMember:
         self.let_go(list(self.parts.values()))
         unsure = [TopicPartition(*part.key) for part in self._unsure]
         found = self.offsets.read(unsure, BRIEFLY)
-        self._settle(found or [TopicPartition(*part.key, -1) for part in self._unsure])
+        self._settle(found or unsure)  # what cannot be read is given up as undone
         if self.commits.is_stuck or len(found) < len(unsure):
             patience = HASTE  # the broker is silent
         self._lookout.finish()

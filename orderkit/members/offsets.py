@@ -46,10 +46,12 @@ class Offsets:
         Raises:
             OrderkitError: the group may not be read.
         """
+        if not wanted:
+            return []
         deadline = time.monotonic() + patience
         # A client lets in one thread at a time, and one may wait in it for an answer that never comes.
         client = self._connection.consumer(self._group) if self._commits.is_stuck else self._commits.client
-        while wanted and not (self._stopping() and patience == float("inf")):
+        while not (self._stopping() and patience == float("inf")):
             try:
                 return committed(client, wanted, timeout=min(AT_ONCE, patience))
             except KafkaException as error:
@@ -70,7 +72,7 @@ class Offsets:
         found = self.read([TopicPartition(*key) for key in points])
         for offset in found:
             part, point = points[offset.topic, offset.partition]
-            if (offset.offset, offset.metadata) == (point.offset, point.saved.to_text(point.offset)):
+            if (offset.offset, offset.metadata) == (point.offset, point.metadata):
                 part.went_through(point)
         return len(found) == len(points)
 

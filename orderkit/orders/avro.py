@@ -21,7 +21,7 @@ from typing import Any, cast
 import fastavro
 from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
 
-from orderkit.errors import UsageError
+from orderkit.errors import UsageError, check_known
 from orderkit.orders.order import Order, check_order
 from orderkit.retry import Failure, Permanent, Poison
 
@@ -78,8 +78,7 @@ class Codec:
     """
 
     def __init__(self, wire: str = "single", schema: str | Path | None = None, schema_id: int = 1) -> None:
-        if wire not in WIRES:
-            raise UsageError(f"Unknown wire format {wire!r}. Choose from: {', '.join(WIRES)}.")
+        check_known("wire format", wire, WIRES)
         source = load_schema(schema)
         self.schema = fastavro.parse_schema(source)
         # The fingerprint is written little-endian.

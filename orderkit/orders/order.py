@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import TypedDict
 
-from orderkit.errors import UsageError
+from orderkit.errors import UsageError, check_known
 from orderkit.retry import Permanent
 
 
@@ -54,8 +54,8 @@ def random_orders(seed: int, products: Sequence[str] = tuple(PRODUCTS), first: i
     """
     if not products:
         raise UsageError(f"No products to choose from. There are: {', '.join(PRODUCTS)}.")
-    if unknown := [name for name in products if name not in PRODUCTS]:
-        raise UsageError(f"Unknown product {unknown[0]!r}. Choose from: {', '.join(PRODUCTS)}.")
+    for name in products:
+        check_known("product", name, PRODUCTS)
     return _orders(random.Random(seed), list(products), first)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orderkit.errors import UsageError
+from orderkit.errors import UsageError, check_known
 from orderkit.retry.backoff import Backoff
 
 Reason = Literal["poison", "permanent", "transient", "fatal"]
@@ -149,8 +149,7 @@ class RetryPolicy:
             raise UsageError(f"max attempts is {self.max_attempts}; every order needs at least 1.")
         if not self.max_elapsed > 0:
             raise UsageError(f"max elapsed is {self.max_elapsed} seconds; it must be more than 0.")
-        if self.when_spent not in ("dead-letter", "skip", "stop"):
-            raise UsageError(f"Unknown choice {self.when_spent!r}. Choose from: dead-letter, skip, stop.")
+        check_known("choice", self.when_spent, ("dead-letter", "skip", "stop"))
 
 
 def decide(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orderkit.errors import UsageError
+from orderkit.errors import UsageError, check_known
 
 
 def fixed(base: float, _cap: float, _attempt: int, _last: float, _u: float) -> float:
@@ -66,8 +66,7 @@ class Backoff:
     cap: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.kind not in FORMULAS:
-            raise UsageError(f"Unknown back-off {self.kind!r}. Choose from: {', '.join(FORMULAS)}.")
+        check_known("back-off", self.kind, FORMULAS)
         if not (0 <= self.base < float("inf") and 0 <= self.cap < float("inf")):
             raise UsageError(f"Back-off times are seconds, 0 or more: base {self.base}, cap {self.cap}.")
 

@@ -12,7 +12,7 @@ from typing import Any
 from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED, UNDONE
 from orderkit.consuming.loop import Loop
 from orderkit.consuming.partition import Partition
-from orderkit.errors import UsageError
+from orderkit.errors import check_known
 from orderkit.members.commits import Key
 from orderkit.members.group import SHORT_WAIT
 
@@ -88,8 +88,7 @@ def set_format(name: str) -> None:
     Raises:
         UsageError: there is no such format.
     """
-    if name not in FORMATS:
-        raise UsageError(f"Unknown log format {name!r}. Choose from: {', '.join(FORMATS)}.")
+    check_known("log format", name, FORMATS)
     if name == "json":
         for handler in ROOT.handlers:
             handler.setFormatter(JsonLines())
