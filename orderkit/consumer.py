@@ -11,6 +11,7 @@ from typing import cast
 from confluent_kafka import Message
 
 from orderkit.account.audit import GroupState, group_state
+from orderkit.account.block import Noted
 from orderkit.account.tally import DEAD, SKIPPED
 from orderkit.consuming.attempts import Attempts
 from orderkit.consuming.backlog import Backlog
@@ -19,9 +20,9 @@ from orderkit.consuming.partition import Partition
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.delivery import Mode, find_mode
 from orderkit.engines import Engine, find_engine
-from orderkit.errors import OrderkitError
+from orderkit.engines.topics import create_alike
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
-from orderkit.ledger import Attempt, Ledger
+from orderkit.ledger import Ledger
 from orderkit.members.group import GroupMember
 from orderkit.members.patience import HASTE, LEAVING
 from orderkit.orders.avro import Codec
@@ -88,19 +89,13 @@ class RetryingConsumer(Attempts):
         connection.partitions(dead_letters)
         mode, kind = find_mode(delivery), find_engine(engine)
         retry_topics = kind.topics(topic, group, self.policy)
-        _create_alike(connection, topic, retry_topics)
+        create_alike(connection, topic, retry_topics)
         opened = partial(mode.producer, connection, group, instance or uuid.uuid4().hex)
         self.letters = DeadLetterWriter(connection, dead_letters, group, opened())
         self.member = membership(
-            connection,
-            group,
-            [topic, *retry_topics],
-            batch=batch,
-            keep=mode.keeps,
-            revoked=self._revoked,
-            lost=self._lost,
-            undone=self._undone,
-        )
+            connection, group, [topic, *retry_topics],
+            batch=batch, keep=mode.keeps, revoked=self._revoked, lost=self._lost, undone=self._undone,
+        )  # fmt: skip
         self.engine = kind(self.member, self.letters, topic, self.policy)
         self.delivery = mode(self.member, self.letters, opened)
 
@@ -151,7 +146,8 @@ class RetryingConsumer(Attempts):
         return self.engine.next_due() == float("inf") and bool(self.member.rebalances)
 
     def _patience(self) -> float:
-        return max(0.0, min(PATIENCE, self.engine.next_due() - time.monotonic()))
+        due = min(self.engine.next_due(), self.member.commits.next_due)
+        return max(0.0, min(PATIENCE, due - time.monotonic()))
 
     def _take(self, part: Partition, messages: list[Message]) -> None:
         """Decode what was fetched, once, and work on it unless the partition is waiting."""
@@ -190,7 +186,7 @@ class RetryingConsumer(Attempts):
 
     def _handle(self, part: Partition, batch: Backlog) -> int:
         """Attempt and book records, in order, until one has to wait; return how many are out of the way."""
-        attempts: list[Attempt] = []
+        attempts: list[Noted] = []
         aside: set[int] = set()
         done = self._attempt_all(part, batch, attempts, aside)
         self._book(part, batch, done, attempts, aside)
@@ -198,7 +194,7 @@ class RetryingConsumer(Attempts):
             self.engine.went_aside(part)
         return done
 
-    def _book(self, part: Partition, batch: Backlog, done: int, attempts: list[Attempt], aside: set[int]) -> None:
+    def _book(self, part: Partition, batch: Backlog, done: int, attempts: list[Noted], aside: set[int]) -> None:
         """Let what was done into the average and the ledger, in bulk."""
         if not done and not attempts:
             return
@@ -206,8 +202,10 @@ class RetryingConsumer(Attempts):
         self.ledger.note(time.time(), topic, part.partition, origins, orders, attempts, done, aside)
         if not done:
             return
-        gone = aside.union(attempt.record for attempt in attempts if attempt.fate in (DEAD, SKIPPED))
-        good = [order for i, order in enumerate(orders[:done]) if i not in gone] if gone else orders[:done]
+        good = orders[:done]
+        gone = aside.union(record for record, _, _, fate, _, _, _ in attempts if fate in (DEAD, SKIPPED))
+        for i in sorted(gone, reverse=True):
+            del good[i]
         part.average.add_all([order["price"] for order in cast(list[Order], good)])
         self._count_good(done)
         if batch is not part.backlog and not aside:
@@ -232,16 +230,3 @@ class RetryingConsumer(Attempts):
         if again:
             topic, origins = part.origins(again)
             self.ledger.took(topic, part.partition, origins)
-
-
-def _create_alike(connection: Connection, topic: str, others: list[str]) -> None:
-    """Create topics with as many partitions as `topic` has: a record keeps its number.
-
-    Raises:
-        OrderkitError: one is there, and has fewer.
-    """
-    many = len(connection.partitions(topic)) if others else 0
-    connection.create_topics(dict.fromkeys(others, many))
-    for name in others:
-        if (there := len(connection.partitions(name))) < many:
-            raise OrderkitError(f"Topic {name!r} has {there} partitions and {topic!r} has {many}: give it as many.")

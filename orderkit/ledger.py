@@ -9,12 +9,12 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import compress
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from orderkit.account.average import RunningAverage
+from orderkit.account.block import Block, Noted, attempt_rows
 from orderkit.account.tally import AVERAGED, DEAD, FATES, RETRY, SKIPPED, UNDONE, Tally
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
@@ -22,25 +22,6 @@ from orderkit.show.markup import ledger_html
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-Value = TypeVar("Value")
-
-
-class Attempt(NamedTuple):
-    """A delivery attempt that is worth a word: all but a success at the first."""
-
-    record: int  # its place in the batch
-    at: float  # seconds since 1970
-    number: int  # from 1
-    fate: int  # RETRY, DEAD, SKIPPED, or AVERAGED after an earlier failure
-    wait: float = 0.0  # seconds until the next one
-    reason: str | None = None
-    error: str | None = None
-
-
-# Takes a tuple, in a third of the time of `Attempt(...)`: there is one for each failure.
-noted: Callable[[tuple[int, float, int, int, float, str | None, str | None]], Attempt] = partial(tuple.__new__, Attempt)
 
 
 class Ledger:
@@ -115,7 +96,7 @@ class Ledger:
         partition: int,
         offsets: Sequence[int],
         orders: Sequence[Order | Failure],
-        attempts: Sequence[Attempt] = (),
+        attempts: Sequence[Noted] = (),
         done: int | None = None,
         aside: Container[int] = (),
     ) -> None:
@@ -127,33 +108,35 @@ class Ledger:
             partition: its number.
             offsets: of the records, in order.
             orders: the records, decoded.
-            attempts: all other attempts, in order; a `RETRY` is not a record's last.
+            attempts: all other attempts, in order, each an `Attempt`; a `RETRY` is not a record's last.
             done: how many of the records are finished; by default all.
             aside: the places of records among them that are not finished after all: their next attempt is elsewhere.
         """
         done = len(offsets) if done is None else done
-        retried = [attempt.record for attempt in attempts if attempt.fate == RETRY]
-        prices, ids = _prices_and_ids(orders)
-        rows = _rows(offsets, done, retried, aside)
-        block = _Block(len(rows), at)
+        rows = attempt_rows(done, [record for record, _, _, fate, _, _, _ in attempts if fate == RETRY], aside)
+        block = Block(at, rows, offsets, orders)
         block.set(attempts, aside)
         if finished := [offsets[i] for i in range(done) if i not in aside] if aside else offsets[:done]:
             self._tally(topic, partition, offsets[0]).finish(finished, block.finals())
         for fate in range(len(FATES)):
             self.counts[fate] += block.fate.count(fate)
-        self.reasons.update(attempt.reason or "" for attempt in attempts if attempt.fate == DEAD)
-        self.offset.extend(array("q", rows))  # an array joins another in half the time of a list
-        self.price.extend(array("d", _rows(prices, done, retried, aside)))
-        self.order_id.extend(_rows(ids, done, retried, aside))
-        self.topic.extend([topic] * len(rows))
-        self.partition.extend(array("l", [partition]) * len(rows))
+        self.reasons.update(reason or "" for _, _, _, fate, _, reason, _ in attempts if fate == DEAD)
+        self._append(topic, partition, block)
+        self._trim()
+
+    def _append(self, topic: str, partition: int, block: Block) -> None:
+        many = len(block.fate)
+        self.topic.extend([topic] * many)
+        self.partition.extend(array("l", [partition]) * many)
+        self.offset.extend(block.offset)
+        self.price.extend(block.price)
+        self.order_id.extend(block.order_id)
         self.at.extend(block.at)
         self.attempt.extend(block.attempt)
         self.wait.extend(block.wait)
         self.reason.extend(block.reason)
         self.error.extend(block.error)
         self.fate.frombytes(block.fate)  # last: readers in other threads go by this column's length
-        self._trim()
 
     def _trim(self) -> None:
         """Drop the oldest events, half of the memory at a time so that it costs next to nothing."""
@@ -216,53 +199,3 @@ class Ledger:
         from orderkit.account.frames import ledger_frame  # noqa: PLC0415  pandas is loaded by those who want a frame
 
         return ledger_frame(self)
-
-
-def _rows(column: Sequence[Value], done: int, retried: Sequence[int], aside: Container[int]) -> list[Value]:
-    """Give a column one row for each attempt: every retry, and the last one of each record that is finished."""
-    if aside:
-        return [column[i] for i in sorted([*(i for i in range(done) if i not in aside), *retried])]
-    rows = list(column[:done])
-    for i in reversed(retried):  # what is behind moves on: far less work than looking up every row
-        rows.insert(i, column[i])
-    return rows
-
-
-class _Block:
-    """The columns of a few events, before they join the rest."""
-
-    def __init__(self, many: int, at: float) -> None:
-        self.at = array("d", [at]) * many
-        self.attempt = array("l", [1]) * many
-        self.wait = array("d", [0.0]) * many
-        self.reason: list[str | None] = [None] * many
-        self.error: list[str | None] = [None] * many
-        self.fate = bytearray(many)
-
-    def set(self, attempts: Sequence[Attempt], aside: Container[int]) -> None:
-        """Put attempts, in order, where they belong: a record has a row for each retry, and one for its end."""
-        shift = passed = 0  # rows that the records before this one take more than one each; records looked at
-        for record, at, number, fate, wait, reason, error in attempts:
-            if aside:
-                shift -= sum(before in aside for before in range(passed, record))
-                passed = record
-            row = record + shift
-            shift += fate == RETRY
-            self.at[row], self.attempt[row], self.fate[row], self.wait[row] = at, number, fate, wait
-            self.reason[row], self.error[row] = reason, error
-
-    def finals(self) -> bytes:
-        """Give the fates that are final, in order."""
-        return bytes(self.fate.translate(None, bytes([RETRY])))
-
-
-def _prices_and_ids(orders: Sequence[Order | Failure]) -> tuple[list[float], list[str | None]]:
-    """Take two columns out of a batch; what is no order has neither."""
-    try:
-        whole = cast(Sequence[Order], orders)
-        return [order["price"] for order in whole], [order["orderId"] for order in whole]
-    except TypeError:  # a failure among them
-        some = [order if isinstance(order, dict) else None for order in orders]
-        return [order["price"] if order else float("nan") for order in some], [
-            order["orderId"] if order else None for order in some
-        ]

@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from orderkit.account.tally import Tally
-from orderkit.errors import UsageError
 from orderkit.kafka import NOWHERE, ORDERS, Connection
 from orderkit.members.stranded import Lookout
 from orderkit.orders.avro import Codec
@@ -29,28 +28,6 @@ TIMEOUT = 120_000  # milliseconds for which an order is sent again; as long as J
 STOP_PATIENCE = 10.0  # seconds after `stop` for the orders under way
 STEP = 0.1  # seconds after which a producer that waits looks whether it is to stop or to go on
 BATCH = 1000  # orders that are encoded and queued together, when there is no pace to keep
-
-
-def pace(every: float | None = None, rate: float | None = None) -> float:
-    """Give the seconds between two orders from either way to say it.
-
-    Args:
-        every: seconds between two orders.
-        rate: orders a second; 0 means as fast as the broker takes them.
-
-    Raises:
-        UsageError: a negative number, or both.
-    """
-    if every is not None and rate is not None:
-        raise UsageError("--every and --rate say the same thing twice. Give one of them.")
-    if rate is not None:
-        if not 0 <= rate < float("inf"):
-            raise UsageError(f"rate is {rate}; it must be 0 (as fast as it goes) or more orders a second.")
-        return 1 / rate if rate else 0.0
-    every = 2.0 if every is None else every
-    if not 0 <= every < float("inf"):
-        raise UsageError(f"every is {every}; it must be 0 or more seconds between two orders.")
-    return every
 
 
 @dataclass

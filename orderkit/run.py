@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 from orderkit.account.audit import Report, account, dead_letter_origins
 from orderkit.brokers import Broker, EmbeddedBroker
+from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.consumers import open_consumer
 from orderkit.consuming.loop import Handler, accept
+from orderkit.consuming.share import ShareGroupConsumer
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.engines import ENGINES
 from orderkit.errors import OrderkitError
@@ -72,29 +75,29 @@ class Run:
         self.error: BaseException | None = None
         self._broker = broker
         self._handler = handler
-        connection = broker if isinstance(broker, Connection) else broker.connection
-        self.connection = connection
+        self.connection = broker if isinstance(broker, Connection) else broker.connection
         self._create_topics(partitions, _retry_topics(engine, self.topic, self.group, policy))
         codec = Codec(wire)
-        self.producer = OrderProducer(connection, self.topic, codec=codec, faults=self.faults)
+        self.producer = OrderProducer(self.connection, self.topic, codec=codec, faults=self.faults)
         self.producer.every = 1 / rate if rate else 0.0
-        self.consumer = open_consumer(
-            connection,
+        self.consumer = self._open_consumer(policy=policy, engine=engine, codec=codec, **settings)
+        self._threads = [self._thread("producer", self._produce), self._thread("consumer", self._consume)]
+
+    def _open_consumer(self, **settings: Any) -> RetryingConsumer | ShareGroupConsumer:
+        """Open the consumer of the run's own topics, with its ledger and its seed."""
+        return open_consumer(
+            self.connection,
             self._handle,
             group=self.group,
             topic=self.topic,
             dead_letters=self.dead_letters,
-            policy=policy,
-            engine=engine,
-            codec=codec,
             ledger=self.ledger,
-            seed=seed,
+            seed=self.seed,
             **settings,
         )
-        self._threads = [
-            threading.Thread(target=self._guard, args=(work,), name=f"{kind}-{self.name}", daemon=True)
-            for kind, work in (("producer", self._produce), ("consumer", self._consume))
-        ]
+
+    def _thread(self, kind: str, work: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(target=self._guard, args=(work,), name=f"{kind}-{self.name}", daemon=True)
 
     def _create_topics(self, partitions: int, retry_topics: list[str]) -> None:
         """Create the run's topics; an embedded broker is asked first whether all orders will find room."""
@@ -109,7 +112,7 @@ class Run:
         self.faults.strike(order, attempt)
         self._handler(order, attempt)
 
-    def _guard(self, work: Any) -> None:
+    def _guard(self, work: Callable[[], None]) -> None:
         try:
             work()
         except BaseException as error:  # it is raised again by `wait`, in the caller's thread

@@ -60,12 +60,7 @@ def sweep(
     shelf = Path(folder) if folder is not None else None
     done = _kept(jobs, shelf)
     todo = list({job.key: job for job in jobs if job.key not in done}.values())
-    with ExitStack() as stack:
-        bar = stack.enter_context(_bar(len(todo), progress))
-        for key, row, output in _results(todo, workers or PER_CORE * (os.cpu_count() or 1), dask):
-            done[key] = row
-            _keep(shelf, key, row, output)
-            bar.update()
+    done |= _finish(todo, shelf, workers or PER_CORE * (os.cpu_count() or 1), dask, progress)
     import pandas as pd  # noqa: PLC0415  only those who sweep want a frame
 
     return pd.DataFrame([done[job.key] for job in jobs])
@@ -140,6 +135,17 @@ def _keep(shelf: Path | None, key: str, row: Row, output: str | None) -> None:
                 part.replace(shelf / name)
             except OSError as error:
                 raise OrderkitError(f"{shelf / name} cannot be written: {error.strerror}.") from None
+
+
+def _finish(todo: Sequence[Job], shelf: Path | None, workers: int, dask: str | None, progress: bool) -> dict[str, Row]:
+    """Run cells, and keep each as it comes."""
+    done: dict[str, Row] = {}
+    with _bar(len(todo), progress) as bar:
+        for key, row, output in _results(todo, workers, dask):
+            done[key] = row
+            _keep(shelf, key, row, output)
+            bar.update()
+    return done
 
 
 def _bar(many: int, progress: bool) -> Any:

@@ -19,13 +19,14 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from orderkit.account.audit import GroupState, Origin, dead_letter_origins, group_state
 from orderkit.account.average import RunningAverage
+from orderkit.account.block import Attempt
 from orderkit.account.tally import RETRY
 from orderkit.brokers import Broker, EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.loop import Handler, accept
 from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import DeadLetterRecord, Headers, read_dead_letters, read_topic
-from orderkit.ledger import Attempt, Ledger
+from orderkit.ledger import Ledger
 from orderkit.members import group
 from orderkit.members.commits import saved_with
 from orderkit.orders.avro import Codec

@@ -185,8 +185,8 @@ MUTATIONS = [
     ),
     Mutation(
         "blame the first attempt's error for the last one's", "orderkit/consuming/attempts.py",
-        "                if answer is Answer.AGAIN:\n                    ans",
-        "                    if answer is Answer.AGAIN:\n                        ans",
+        "                if answer is AGAIN:\n                    ans",
+        "                    if answer is AGAIN:\n                        ans",
         ("test_dead_letters.py::test_a_dead_letter_names_the_error_of_its_last_attempt",),
     ),
 ]  # fmt: skip

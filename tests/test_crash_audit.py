@@ -16,7 +16,8 @@ from orderkit.account.tally import FINISHED
 from orderkit.consumer import RetryingConsumer
 from orderkit.crash.again import again
 from orderkit.crash.ahead import Ahead
-from orderkit.crash.audit import KEEP_ORDER, Evidence, Trail, Verdict, gather, judge
+from orderkit.crash.audit import KEEP_ORDER, Verdict, judge
+from orderkit.crash.evidence import Evidence, Trail, gather
 from orderkit.crash.plan import CrashPlan
 from orderkit.dead_letters import header_list, read_topic
 from orderkit.engines import ENGINES

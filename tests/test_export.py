@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from helpers import AT_ONCE, Kit, take_orders
 
+from orderkit.account.block import Attempt
 from orderkit.account.export import LedgerExport, read_ledger
 from orderkit.account.sinks import COLUMNS
 from orderkit.account.tally import AVERAGED, RETRY
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.ledger import Attempt, Ledger
+from orderkit.ledger import Ledger
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from helpers import fate, shared, soon
 
+from orderkit.account.block import Attempt
 from orderkit.account.tally import RETRY
 from orderkit.errors import OrderkitError
-from orderkit.ledger import Attempt, Ledger
+from orderkit.ledger import Ledger
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
 from orderkit.producer import Produced

@@ -16,8 +16,9 @@ from helpers import note_failure
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from orderkit.account.block import Attempt
 from orderkit.account.tally import AVERAGED, DEAD, FATES, FINISHED, NOT_SEEN, RETRY, SKIPPED, TAKEN, Tally
-from orderkit.ledger import Attempt, Ledger
+from orderkit.ledger import Ledger
 from orderkit.orders.order import Order, random_orders
 from orderkit.retry import Poison
 

@@ -12,13 +12,14 @@ import pytest
 from helpers import PATIENCE, Kit, Late, shared, slowed, take_orders, wait_for, within
 
 from orderkit.brokers import EmbeddedBroker
+from orderkit.cli.produce import pace
 from orderkit.dead_letters import read_topic
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order, random_orders
-from orderkit.producer import KeyBy, OrderProducer, Produced, pace
+from orderkit.producer import KeyBy, OrderProducer, Produced
 from orderkit.retry import Failure
 
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from orderkit.crash.outcomes import Outcome
 from orderkit.crash.plan import PRODUCER, CrashPlan, Injury
 from orderkit.crash.stage import Stage
-from orderkit.crash.trial import Outcome, Trial
+from orderkit.crash.trial import Trial
 from orderkit.retry import RetryPolicy
 from orderkit.retry.backoff import Backoff
 

@@ -168,27 +168,18 @@ def account(
     """
     tallies = {partition: tally for (name, partition), tally in ledger.tallies.items() if name == topic}
     exist = {number: tally.offsets(TAKEN) for number, tally in (produced or tallies).items()}
-    lost, in_flight = _without_fate(exist, tallies, state)
+    passed, in_flight = _without_fate(exist, tallies, state)
     doubled = sum(tally.doubled() for tally in tallies.values())
-    if produced is not None:
-        counted = [ledger.counts[fate] for fate in (AVERAGED, DEAD, SKIPPED)]
-        saved = [state.average.count, state.dead, state.skipped]
-        lost += sum(max(0, ours - theirs) for ours, theirs in zip(counted, saved, strict=True))
-        doubled += sum(max(0, theirs - ours) for ours, theirs in zip(counted, saved, strict=True))
-        doubled += _doubled_ids(ledger)
-    if letters is not None:
-        places = [(number, offset) for name, number, offset in letters if name == topic]
-        missing, surplus = _against_letters(tallies, places)
-        lost += missing
-        doubled += surplus
+    unsaved, strange = _against_commits(ledger, state) if produced is not None else (0, 0)
+    missing, surplus = _against_letters(tallies, topic, letters) if letters is not None else (0, 0)
     return Report(
         produced=sum(map(len, exist.values())),
         averaged=ledger.counts[AVERAGED],
         dead=ledger.counts[DEAD],
         skipped=ledger.counts[SKIPPED],
         in_flight=in_flight,
-        lost=lost,
-        duplicated=doubled,
+        lost=passed + unsaved + missing,
+        duplicated=doubled + strange + surplus,
         retries=ledger.counts[RETRY],
         average=state.average.rounded(),
         seed=seed,
@@ -212,8 +203,18 @@ def _without_fate(
     return passed, coming
 
 
-def _against_letters(tallies: Mapping[int, Tally], letters: Sequence[Place]) -> tuple[int, int]:
+def _against_commits(ledger: Ledger, state: GroupState) -> tuple[int, int]:
+    """Hold the ledger's fates against what is committed: those that are not in it, and those too many."""
+    counted = [ledger.counts[fate] for fate in (AVERAGED, DEAD, SKIPPED)]
+    saved = [state.average.count, state.dead, state.skipped]
+    missing = sum(max(0, ours - theirs) for ours, theirs in zip(counted, saved, strict=True))
+    surplus = sum(max(0, theirs - ours) for ours, theirs in zip(counted, saved, strict=True))
+    return missing, surplus + _doubled_ids(ledger)
+
+
+def _against_letters(tallies: Mapping[int, Tally], topic: str, origins: Iterable[Origin]) -> tuple[int, int]:
     """Hold the ledger's dead against the dead-letter topic: those that are missing, and those too many."""
+    letters = [(number, offset) for name, number, offset in origins if name == topic]
     dead = {(number, offset) for number, tally in tallies.items() for offset in tally.with_fate(DEAD)}
     once = {(number, offset) for number, tally in tallies.items() for offset in tally.once()}
     there = set(letters)

@@ -1,18 +1,38 @@
-"""The C functions of librdkafka's mock cluster, as ctypes sees them."""
+"""The C functions of librdkafka's mock cluster, as ctypes sees them; a cluster of it, started and ended."""
 
 from __future__ import annotations
 
-import ctypes
+import os
 from collections.abc import Iterator
-from ctypes import c_char_p, c_int, c_int16, c_int32, c_size_t, c_void_p
+from ctypes import CDLL, c_char_p, c_int, c_int16, c_int32, c_size_t, c_void_p, create_string_buffer
 from pathlib import Path
 from typing import Any
 
 import confluent_kafka
 from confluent_kafka import cimpl
 
+from orderkit.errors import OrderkitError
+
 ERROR_TEXT = 512  # bytes librdkafka may fill with a reason
 PRODUCER = 0  # rd_kafka_type_t: the cheapest handle that can own a cluster
+REQUESTS = {
+    "Produce": 0,
+    "Fetch": 1,
+    "ListOffsets": 2,
+    "Metadata": 3,
+    "OffsetCommit": 8,
+    "OffsetFetch": 9,
+    "FindCoordinator": 10,
+    "JoinGroup": 11,
+    "Heartbeat": 12,
+    "LeaveGroup": 13,
+    "SyncGroup": 14,
+    "InitProducerId": 22,
+    "AddPartitionsToTxn": 24,
+    "EndTxn": 26,
+    "TxnOffsetCommit": 28,
+}
+NEWEST = {"Produce": 9, "Fetch": 11}  # from the next version on, the mock crashes on a partition without a leader
 
 # Function: what it returns, and what it takes.
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -44,11 +64,11 @@ def libraries() -> Iterator[Path]:
         yield from sorted(folder.glob("*rdkafka*"))
 
 
-def load() -> ctypes.CDLL | None:
+def load() -> CDLL | None:
     """Give the library with every function above declared, or `None` where this build of the client hides them."""
     for path in libraries():
         try:
-            library = ctypes.CDLL(str(path))
+            library = CDLL(str(path))
             for name, (returns, takes) in SIGNATURES.items():
                 function = getattr(library, name)
                 function.restype, function.argtypes = returns, takes
@@ -56,3 +76,29 @@ def load() -> ctypes.CDLL | None:
             continue
         return library
     return None
+
+
+def start(library: CDLL, brokers: int) -> tuple[int, int]:
+    """Start a cluster; give the handle that owns it, and the cluster itself.
+
+    Raises:
+        OrderkitError: it cannot start.
+    """
+    reason = create_string_buffer(ERROR_TEXT)
+    settings = library.rd_kafka_conf_new()
+    library.rd_kafka_conf_set(settings, b"log_level", b"0", reason, len(reason))
+    handle = library.rd_kafka_new(PRODUCER, settings, reason, len(reason))
+    cluster = library.rd_kafka_mock_cluster_new(handle, brokers) if handle else None
+    if not cluster:
+        raise OrderkitError(f"The embedded broker cannot start: {reason.value.decode() or 'no free port'}.")
+    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)  # default 3,000: a demo would wait for nobody
+    for request, newest in NEWEST.items():
+        library.rd_kafka_mock_set_apiversion(cluster, REQUESTS[request], 0, newest)
+    return handle, cluster
+
+
+def destroy(library: CDLL, cluster: int, handle: int, owner: int) -> None:
+    """End a cluster and its handle, in the process that started it and in no other."""
+    if os.getpid() == owner:  # a fork has the pointers, but none of librdkafka's threads
+        library.rd_kafka_mock_cluster_destroy(cluster)
+        library.rd_kafka_destroy(handle)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import shutil
 import socket
 import tempfile
 import time
-import uuid
 import weakref
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -18,40 +15,16 @@ from confluent_kafka import KafkaException
 
 from orderkit.brokers import _jars
 from orderkit.brokers._server import PortTaken, Server
+from orderkit.brokers._settings import CONTROLLER, OURS, SETTINGS, format_log, to_java
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 
 HOST = "127.0.0.1"
 START_LIMIT = 60.0  # seconds until a broker that does not answer has failed
 ATTEMPTS = 5  # at finding ports that nobody else takes
-CONTROLLER = "CONTROLLER"
 DEFAULT_TOPICS = {ORDERS: 4, DEAD_LETTERS: 4}
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 EAGER = {"log_level": "0", "reconnect.backoff.ms": "20", "reconnect.backoff.max.ms": "100"}
-SETTINGS = {
-    "process.roles": "broker,controller",
-    "node.id": "1",
-    "controller.listener.names": CONTROLLER,
-    "auto.create.topics.enable": "false",  # a misspelt topic is an error, not a new topic
-    "broker.heartbeat.interval.ms": "500",
-    "broker.session.timeout.ms": "3000",  # after `kill`, `up` waits until the dead broker is given up: by default 9 s
-    "group.initial.rebalance.delay.ms": "0",  # by default the first member waits 3 s for others
-    "group.min.session.timeout.ms": "1000",  # a lesson about a lost member should not take a minute
-    "group.share.min.record.lock.duration.ms": "1000",
-    "offsets.topic.num.partitions": "4",  # 50 by default: files to make at the first start
-    "offsets.topic.replication.factor": "1",
-    "transaction.state.log.num.partitions": "4",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-    "share.coordinator.state.topic.num.partitions": "4",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "log.cleaner.dedupe.buffer.size": "8388608",  # bytes of heap, taken at once; 128 MB by default
-}
-# What follows from the arguments, and so is not for `properties`.
-OURS = {"process.roles", "node.id", "controller.listener.names", "controller.quorum.voters", "log.dirs", "listeners"}
-OURS |= {"listener.security.protocol.map", "inter.broker.listener.name"}
 
 
 class ApacheBroker:
@@ -93,7 +66,7 @@ class ApacheBroker:
         place = Path(folder).absolute() if folder else Path(tempfile.mkdtemp(prefix="orderkit-kafka-"))
         self._server = Server(place, folder is None, heap, home)
         self._end = weakref.finalize(self, self._server.close)  # on `close`, when nobody refers to it, or at exit
-        _format(self._server.data, home / "template")
+        format_log(self._server.data, home / "template")
         self._start_on_free_ports()
         self.bootstrap = self.address(self._plain)
         self.connection = Connection(self.bootstrap)
@@ -197,7 +170,7 @@ class ApacheBroker:
             **self._properties,
         }
         self._server.settings.touch(mode=0o600)  # it may hold a password
-        self._server.settings.write_text(_properties(settings), encoding="utf-8")
+        self._server.settings.write_text(to_java(settings), encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -236,25 +209,3 @@ def _must_be_free(port: int) -> int:
         told = getattr(error, "strerror", None) or "a port is a number from 1 to 65535"
         raise OrderkitError(f"Port {port} cannot be used: {told}. Take another, or stop what has it.") from None
     return port
-
-
-def _format(data: Path, template: Path) -> None:
-    """Make an empty Kafka log unless there is one: a copy of the formatted template, with a name of its own."""
-    identity = data / "meta.properties"
-    if identity.exists():
-        return
-    shutil.copytree(template, data, ignore=shutil.ignore_patterns(identity.name), copy_function=shutil.copyfile)
-    fresh = {"version": "1", "node.id": "1", "cluster.id": _kafka_id(), "directory.id": _kafka_id()}
-    identity.write_text(_properties(fresh), encoding="utf-8")  # last: it says that the copy is whole
-
-
-def _properties(settings: Mapping[str, str]) -> str:
-    """Write settings as Java reads them."""
-    import javaproperties  # noqa: PLC0415  it takes long to load, and only a start needs it
-
-    text: str = javaproperties.dumps(settings)
-    return text
-
-
-def _kafka_id() -> str:
-    return base64.urlsafe_b64encode(b"\x10" + uuid.uuid4().bytes[1:]).decode().rstrip("=")  # must not start with "-"

@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from ctypes import CDLL, c_int, create_string_buffer
+from ctypes import c_int
 from typing import Any, Self
 
 from confluent_kafka import KafkaError, Producer
@@ -33,24 +33,6 @@ CLIENT_SETTINGS = {
 }
 EVERY_BROKER = -1
 LEADERLESS = -1
-REQUESTS = {
-    "Produce": 0,
-    "Fetch": 1,
-    "ListOffsets": 2,
-    "Metadata": 3,
-    "OffsetCommit": 8,
-    "OffsetFetch": 9,
-    "FindCoordinator": 10,
-    "JoinGroup": 11,
-    "Heartbeat": 12,
-    "LeaveGroup": 13,
-    "SyncGroup": 14,
-    "InitProducerId": 22,
-    "AddPartitionsToTxn": 24,
-    "EndTxn": 26,
-    "TxnOffsetCommit": 28,
-}
-NEWEST = {"Produce": 9, "Fetch": 11}  # from the next version on, the mock crashes on a partition without a leader
 FAULTS = ("refuse", "accept", "down", "up", "slow", "fail_next")
 
 
@@ -82,9 +64,9 @@ class EmbeddedBroker:
             self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in found)
             self._end = weakref.finalize(self, _hold, producer)
         else:
-            handle, self._cluster = _start(self._library, brokers)
+            handle, self._cluster = _mock.start(self._library, brokers)
             self.bootstrap = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
-            self._end = weakref.finalize(self, _destroy, self._library, self._cluster, handle, os.getpid())
+            self._end = weakref.finalize(self, _mock.destroy, self._library, self._cluster, handle, os.getpid())
         self.connection = Connection(self.bootstrap, CLIENT_SETTINGS)
         try:
             self.create_topics(DEFAULT_TOPICS if topics is None else topics)
@@ -174,14 +156,14 @@ class EmbeddedBroker:
         Raises:
             UsageError: an error or a request that Kafka does not have, or a negative count.
         """
-        if request not in REQUESTS:
-            raise UsageError(f"There is no request {request!r}. Choose from: {', '.join(REQUESTS)}.")
+        if request not in _mock.REQUESTS:
+            raise UsageError(f"There is no request {request!r}. Choose from: {', '.join(_mock.REQUESTS)}.")
         if count < 0:
             raise UsageError(f"fail_next({count}): a count cannot be negative.")
         errors = (c_int * count)(*[_code(error)] * count)
-        self._call("clear_request_errors", REQUESTS[request])
+        self._call("clear_request_errors", _mock.REQUESTS[request])
         if count:
-            self._call("push_request_errors_array", REQUESTS[request], count, errors)
+            self._call("push_request_errors_array", _mock.REQUESTS[request], count, errors)
 
     def room_for(self, records: int, bytes_each: int, topic: str = ORDERS, batch: int = 1) -> None:
         """Make sure that the partitions of `topic` can keep `records`, evenly spread, with Kafka's framing around them.
@@ -240,26 +222,6 @@ def _code(error: str) -> int:
     if not isinstance(code, int) or code == KafkaError.NO_ERROR:
         raise UsageError(f"Kafka has no error {error!r}. Names are those of confluent_kafka.KafkaError.")
     return code
-
-
-def _start(library: CDLL, brokers: int) -> tuple[int, int]:
-    reason = create_string_buffer(_mock.ERROR_TEXT)
-    settings = library.rd_kafka_conf_new()
-    library.rd_kafka_conf_set(settings, b"log_level", b"0", reason, len(reason))
-    handle = library.rd_kafka_new(_mock.PRODUCER, settings, reason, len(reason))
-    cluster = library.rd_kafka_mock_cluster_new(handle, brokers) if handle else None
-    if not cluster:
-        raise OrderkitError(f"The embedded broker cannot start: {reason.value.decode() or 'no free port'}.")
-    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)  # default 3,000: a demo would wait for nobody
-    for request, newest in NEWEST.items():
-        library.rd_kafka_mock_set_apiversion(cluster, REQUESTS[request], 0, newest)
-    return handle, cluster
-
-
-def _destroy(library: CDLL, cluster: int, handle: int, owner: int) -> None:
-    if os.getpid() == owner:  # a fork has the pointers, but none of librdkafka's threads
-        library.rd_kafka_mock_cluster_destroy(cluster)
-        library.rd_kafka_destroy(handle)
 
 
 def _hold(producer: Producer) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from orderkit.brokers import ApacheBroker
 from orderkit.cli.options import at_least, connection_options, json_option, make_connection, print_json
-from orderkit.kafka import named_broker
+from orderkit.kafka import Connection, named_broker
 
 QUICK_ORDERS, QUICK_ROUNDS = 200_000, 3
 
@@ -49,11 +50,7 @@ def bench(**options: Any) -> int:
         from orderkit.show.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
 
         can_save(options["chart"])
-    with ExitStack() as stack:
-        if options["bootstrap_server"] or options["command_config"] or named_broker():
-            connection = make_connection(options)
-        else:
-            connection = stack.enter_context(ApacheBroker({})).connection
+    with _connection(options) as connection:
         entries = [entry for one in chosen for entry in one.entries()]
         rows = contest(Stage(connection), entries, orders, rounds, _tell, produce=options["produce"])
     about = report.machine()
@@ -64,6 +61,16 @@ def bench(**options: Any) -> int:
     else:
         report.show(rows, about)
     return 1 if any(row.wrong for row in rows) else 0
+
+
+@contextmanager
+def _connection(options: Mapping[str, Any]) -> Iterator[Connection]:
+    """Give the connection to the broker that was named, else to one that is there meanwhile."""
+    if options["bootstrap_server"] or options["command_config"] or named_broker():
+        yield make_connection(options)
+    else:
+        with ApacheBroker({}) as broker:
+            yield broker.connection
 
 
 def _tell(line: str) -> None:

@@ -17,11 +17,11 @@ from orderkit.cli.options import (
     topic_options,
     wire_option,
 )
-from orderkit.errors import check_known
+from orderkit.errors import UsageError, check_known
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import PRODUCTS, Order, random_orders
-from orderkit.producer import KEYS, OrderProducer, pace
+from orderkit.producer import KEYS, OrderProducer
 from orderkit.show.view import producing
 
 
@@ -67,3 +67,25 @@ def produce(**options: Any) -> int:
 
 def _tell(order: Order) -> None:
     click.echo(f"order {order['orderId']}: {order['product']} at {order['price']:.2f}")
+
+
+def pace(every: float | None = None, rate: float | None = None) -> float:
+    """Give the seconds between two orders from either way to say it.
+
+    Args:
+        every: seconds between two orders.
+        rate: orders a second; 0 means as fast as the broker takes them.
+
+    Raises:
+        UsageError: a negative number, or both.
+    """
+    if every is not None and rate is not None:
+        raise UsageError("--every and --rate say the same thing twice. Give one of them.")
+    if rate is not None:
+        if not 0 <= rate < float("inf"):
+            raise UsageError(f"rate is {rate}; it must be 0 (as fast as it goes) or more orders a second.")
+        return 1 / rate if rate else 0.0
+    every = 2.0 if every is None else every
+    if not 0 <= every < float("inf"):
+        raise UsageError(f"every is {every}; it must be 0 or more seconds between two orders.")
+    return every

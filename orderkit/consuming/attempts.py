@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+from orderkit.account.block import Noted
 from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED
 from orderkit.consuming.backlog import Backlog
 from orderkit.consuming.loop import Loop, broken
@@ -14,11 +15,13 @@ from orderkit.consuming.saved import History
 from orderkit.delivery import Mode
 from orderkit.engines import Answer, Engine
 from orderkit.errors import OrderkitError
-from orderkit.ledger import Attempt, noted
 from orderkit.members.group import GroupMember
 from orderkit.orders.order import Order
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, Stop
 from orderkit.retry.budget import Budget
+
+# Looked up once: an Enum takes as long to find a member as a call takes.
+AGAIN, ASIDE, DONE, HOLD = Answer.AGAIN, Answer.ASIDE, Answer.DONE, Answer.HOLD
 
 
 class Attempts(Loop):
@@ -30,7 +33,7 @@ class Attempts(Loop):
     _until = 0.0  # the end of this slice on the monotonic clock; 0 stops handling at the next record
     _good_from = 0  # all before this record of the batch is counted in the budget
 
-    def _attempt_all(self, part: Partition, batch: Backlog, attempts: list[Attempt], aside: set[int]) -> int:
+    def _attempt_all(self, part: Partition, batch: Backlog, attempts: list[Noted], aside: set[int]) -> int:
         """Attempt records, in order; note what is not a success at once, and return how many are out of the way."""
         handler: Callable[[Any, int], object] = self.handler  # a cast at each call would cost as much as the call
         clock, orders, offsets = time.monotonic, batch.orders, batch.offsets
@@ -58,21 +61,21 @@ class Attempts(Loop):
                     history = History()
                     answer = self._failed(part, batch, i, history, error, attempts)
                 # Not within the `except`, or the next attempt's error would pass for a result of this one.
-                if answer is Answer.AGAIN:
+                if answer is AGAIN:
                     answer = self._attempt(part, batch, i, history, attempts)
-            if answer is Answer.HOLD:
+            if answer is HOLD:
                 return i
             self._good_from = i + 1
-            if answer is Answer.ASIDE:
+            if answer is ASIDE:
                 aside.add(i)
         return stop
 
-    def _attempt_again(self, part: Partition, batch: Backlog, i: int, attempts: list[Attempt]) -> Answer:
+    def _attempt_again(self, part: Partition, batch: Backlog, i: int, attempts: list[Noted]) -> Answer:
         """Attempt a record that may have failed before, or may have to wait for another of its key."""
         answer = self._ask(part, batch.offsets[i], lambda: self.engine.before(part, batch, i))
-        if answer is not Answer.DONE:
+        if answer is not DONE:
             return answer
-        order, history = batch.orders[i], part.failed.get(batch.offsets[i]) or History()
+        answer, order, history = AGAIN, batch.orders[i], part.failed.get(batch.offsets[i]) or History()
         if history.killed:
             history.killed, part.deaths = False, 0  # what did it is found
             error = Killed("the consumer ended during this attempt")
@@ -81,30 +84,28 @@ class Attempts(Loop):
             return self._failed(part, batch, i, history, order, attempts)
         elif (early := history.due - time.time()) > 0:
             self.member.hold(part, time.monotonic() + early)
-            return Answer.HOLD
-        else:
-            answer = Answer.AGAIN
-        return self._attempt(part, batch, i, history, attempts) if answer is Answer.AGAIN else answer
+            return HOLD
+        return self._attempt(part, batch, i, history, attempts) if answer is AGAIN else answer
 
-    def _attempt(self, part: Partition, batch: Backlog, i: int, history: History, attempts: list[Attempt]) -> Answer:
+    def _attempt(self, part: Partition, batch: Backlog, i: int, history: History, attempts: list[Noted]) -> Answer:
         """Attempt a record until it has its fate, or has to wait."""
-        answer, order, handler = Answer.AGAIN, cast(Order, batch.orders[i]), self.handler
-        while answer is Answer.AGAIN:
+        answer, order, handler = AGAIN, cast(Order, batch.orders[i]), self.handler
+        while answer is AGAIN:
             try:
                 handler(order, history.attempts + 1)
             except Exception as error:  # whatever the handler raises, `decide` has an answer
                 answer = self._failed(part, batch, i, history, error, attempts)
             else:
-                answer = Answer.DONE
+                answer = DONE
                 if history.attempts:
-                    attempts.append(noted((i, time.time(), history.attempts + 1, AVERAGED, 0.0, None, None)))
+                    attempts.append((i, time.time(), history.attempts + 1, AVERAGED, 0.0, None, None))
                     part.failed.pop(batch.offsets[i], None)
                     if self.budget:
                         self._count_good(i + 1)
         return answer
 
     def _failed(
-        self, part: Partition, batch: Backlog, i: int, history: History, error: Exception, attempts: list[Attempt]
+        self, part: Partition, batch: Backlog, i: int, history: History, error: Exception, attempts: list[Noted]
     ) -> Answer:
         """Carry out what `decide` says of a failed attempt."""
         if self.budget:
@@ -114,29 +115,29 @@ class Attempts(Loop):
         reason, decision = self._judge(order, error, history, now)
         told = f"{type(error).__name__}: {error!s}"
         if isinstance(decision, Retry):
-            attempts.append(noted((i, now, history.attempts, RETRY, decision.after, reason, told)))
+            attempts.append((i, now, history.attempts, RETRY, decision.after, reason, told))
             history.wait = decision.after
             if decision.after <= 0 and time.monotonic() < self._until:
-                return Answer.AGAIN
+                return AGAIN
             return self._wait(part, batch, i, history)
         if isinstance(decision, Stop):
             history.attempts -= 1  # the attempt does not count against the order
             self._stop_at(f"{part}@{batch.offsets[i]}", reason, error)
             part.failed[batch.offsets[i]] = history
-            return Answer.HOLD
+            return HOLD
         if isinstance(decision, DeadLetter):
             if not self._affordable(reason, history):
                 after = cast(Budget, self.budget).wait(history)
-                attempts.append(noted((i, now, history.attempts, RETRY, after, reason, told)))
+                attempts.append((i, now, history.attempts, RETRY, after, reason, told))
                 part.failed[batch.offsets[i]] = history
                 return self._ask(part, batch.offsets[i], lambda: self.engine.brake(part, batch, i, history, after))
             self.letters.send(batch.messages[i], part, reason, error, history)
             part.dead, fate = part.dead + 1, DEAD
         else:
             part.skipped, fate = part.skipped + 1, SKIPPED
-        attempts.append(noted((i, now, history.attempts, fate, 0.0, reason, told)))
+        attempts.append((i, now, history.attempts, fate, 0.0, reason, told))
         part.failed.pop(batch.offsets[i], None)
-        return Answer.DONE
+        return DONE
 
     def _count_good(self, until: int) -> None:
         """Tell the budget that all before `until` in this batch was averaged, since it was last told."""
@@ -155,7 +156,7 @@ class Attempts(Loop):
         if history.wait > 0:
             return self._ask(part, batch.offsets[i], lambda: self.engine.wait(part, batch, i, history, history.wait))
         self.member.hold(part, time.monotonic())
-        return Answer.HOLD
+        return HOLD
 
     def _ask(self, part: Partition, offset: int, question: Callable[[], Answer]) -> Answer:
         """Ask the engine, and hold it to its word: what it sets aside is parked, or on its way to another topic."""
@@ -164,11 +165,11 @@ class Attempts(Loop):
             answer = question()
             if not isinstance(answer, Answer):
                 raise TypeError(f"{answer!r} is no answer")
-            if answer is Answer.ASIDE and offset not in part.park and part.points.written == written:
+            if answer is ASIDE and offset not in part.park and part.points.written == written:
                 raise LookupError("the order was set aside, and is kept nowhere")
         except OrderkitError:
             raise
         except Exception as error:  # an engine may be the reader's own
             self.broken = broken(self.engine, error, f" at {part}@{offset}")
-            return Answer.HOLD
+            return HOLD
         return answer

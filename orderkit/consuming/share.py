@@ -16,6 +16,7 @@ from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, Message
 
 from orderkit.account.audit import GroupState
 from orderkit.account.average import RunningAverage
+from orderkit.account.block import Attempt
 from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED
 from orderkit.brokers.dlq import NEEDED, prepare
 from orderkit.consuming.backlog import Backlog
@@ -25,7 +26,7 @@ from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import CLIENT_SETTINGS, DEAD_LETTERS, ORDERS, Connection, log
-from orderkit.ledger import Attempt, Ledger
+from orderkit.ledger import Ledger
 from orderkit.members.commits import Committer, Key
 from orderkit.orders.avro import Codec
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, RetryPolicy, Skip, Stop, classify

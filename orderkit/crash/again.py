@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderkit.crash.audit import Evidence, Trail
+from orderkit.crash.evidence import Evidence, Trail
 from orderkit.crash.plan import CrashPlan
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orderkit.crash.audit import read_stable
+from orderkit.crash.evidence import read_stable
 from orderkit.crash.plan import Injury
 from orderkit.crash.stage import IN_FORCE, Stage
 from orderkit.dead_letters import DeadLetterRecord

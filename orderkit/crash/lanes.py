@@ -6,11 +6,12 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from orderkit.crash.outcomes import Outcomes
+from orderkit.crash.outcomes import Outcome, Outcomes
 from orderkit.crash.plan import CrashPlan, make_plans
 from orderkit.crash.stage import Stage
-from orderkit.crash.trial import Outcome, Trial
+from orderkit.crash.trial import Trial
 from orderkit.errors import UsageError
 
 LANES = 2
@@ -38,33 +39,49 @@ def crash_test(
     if lanes < 1:
         raise UsageError(f"lanes is {lanes}; at least 1 is needed.")
     plans = make_plans(6, 0, ["at-least-once", "exactly-once"]) if plans is None else plans
-    waiting: queue.SimpleQueue[CrashPlan] = queue.SimpleQueue()
+    course = _Course(told)
     for plan in plans:
-        waiting.put(plan)
-    outcomes: list[Outcome] = []
-    stages: list[Stage] = []
+        course.waiting.put(plan)
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            list(pool.map(course.lane, range(min(lanes, len(plans)))))
+        finally:
+            course.call_off()  # Ctrl-C, or one lane has failed: the others need not go on
+    return Outcomes(course.outcomes)
 
-    def lane(_number: int) -> None:
+
+@dataclass
+class _Course:
+    """Plans that wait for a lane, and what became of those that had one.
+
+    Args:
+        told: called with each outcome as it comes.
+    """
+
+    told: Callable[[Outcome], object] | None
+    waiting: queue.SimpleQueue[CrashPlan] = field(default_factory=queue.SimpleQueue)
+    outcomes: list[Outcome] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+
+    def lane(self, _number: int) -> None:
+        """Carry out one plan after the other on a stage of its own, until none waits."""
         with Stage() as stage:
-            stages.append(stage)
+            self.stages.append(stage)
             while True:
                 try:
-                    plan = waiting.get_nowait()
+                    plan = self.waiting.get_nowait()
                 except queue.Empty:
                     return
                 outcome = Trial(stage, plan).run()
                 if stage.called_off.is_set():  # cut short: nothing can be said of it
                     return
-                outcomes.append(outcome)
-                if told:
-                    told(outcomes[-1])
+                self.outcomes.append(outcome)
+                if self.told:
+                    self.told(outcome)
 
-    with ThreadPoolExecutor(lanes) as pool:
-        try:
-            list(pool.map(lane, range(min(lanes, len(plans)))))
-        finally:
-            while not waiting.empty():  # Ctrl-C, or one lane has failed: the others need not go on
-                waiting.get()
-            for stage in stages:
-                stage.called_off.set()
-    return Outcomes(outcomes)
+    def call_off(self) -> None:
+        """Let no further plan begin, and end those that are under way."""
+        while not self.waiting.empty():
+            self.waiting.get()
+        for stage in self.stages:
+            stage.called_off.set()

@@ -1,13 +1,14 @@
-"""What a set of crash tests came to: a table for people, a frame for notebooks."""
+"""What a crash test came to, and what a set of them did: a table for people, a frame for notebooks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from orderkit.crash.trial import Outcome
+from orderkit.crash.audit import Verdict
+from orderkit.crash.plan import CrashPlan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,47 @@ SUMS = (
     "out of order",
     "average exact",
 )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a plan.
+
+    Args:
+        plan: the plan.
+        verdict: of the audit.
+        sprung: numbers of the injuries that came about; the others were never reached.
+        starts: of workers, the first ones included.
+        gave_up: workers that ended by themselves with an error, and were started again.
+        complaint: the last of their errors.
+        rebalances: assignments of the consumer that had most of them.
+        stubborn: workers that did not end after SIGTERM.
+        seconds: it took.
+        notes: when orders were handled again: which, where assignments began, and what members warned of.
+    """
+
+    plan: CrashPlan
+    verdict: Verdict
+    sprung: tuple[int, ...]
+    starts: int
+    gave_up: int
+    complaint: str
+    rebalances: int
+    stubborn: tuple[str, ...]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kills(self) -> int:
+        """How often a process was ended by kill -9."""
+        return sum(self.plan.injuries[number].act == "kill" for number in self.sprung)
+
+    @property
+    def broken(self) -> list[str]:
+        """Promises of the delivery mode that were not kept."""
+        stuck = [f"{name} did not end after SIGTERM" for name in self.stubborn]
+        stood_still = any(self.plan.injuries[number].act in ("freeze", "cut") for number in self.sprung)
+        return self.verdict.broken(self.plan.delivery, stood_still) + stuck
 
 
 class Outcomes:

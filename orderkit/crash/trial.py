@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
 import subprocess
-import sys
-import tempfile
-import threading
 import time
 import uuid
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import IO, Any, cast
+from typing import Any
 
 from confluent_kafka import KafkaException
 
 from orderkit.account.audit import group_state
 from orderkit.crash.again import again
-from orderkit.crash.audit import Trail, Verdict, gather, judge
+from orderkit.crash.audit import judge
+from orderkit.crash.evidence import Trail, gather
 from orderkit.crash.injure import INJURE, Patient
+from orderkit.crash.outcomes import Outcome
 from orderkit.crash.plan import PRODUCER, CrashPlan
+from orderkit.crash.process import Process, start
 from orderkit.crash.stage import Stage
 from orderkit.crash.worker import Job
 from orderkit.errors import OrderkitError
@@ -32,63 +31,6 @@ RESTART = 0.1  # seconds until whoever ended is started again, as a supervisor w
 ALL_IN = 15.0  # seconds that the producer waits for all consumers to be in the group: each is to have its injuries
 LOOK = 0.25  # seconds between two looks at the group's commits
 QUIET = 1.0  # seconds without a word after which at-most-once is done: its commits come before the work
-AS_USUAL = "no complaint"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a plan.
-
-    Args:
-        plan: the plan.
-        verdict: of the audit.
-        sprung: numbers of the injuries that came about; the others were never reached.
-        starts: of workers, the first ones included.
-        gave_up: workers that ended by themselves with an error, and were started again.
-        complaint: the last of their errors.
-        rebalances: assignments of the consumer that had most of them.
-        stubborn: workers that did not end after SIGTERM.
-        seconds: it took.
-        notes: when orders were handled again: which, where assignments began, and what members warned of.
-    """
-
-    plan: CrashPlan
-    verdict: Verdict
-    sprung: tuple[int, ...]
-    starts: int
-    gave_up: int
-    complaint: str
-    rebalances: int
-    stubborn: tuple[str, ...]
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def kills(self) -> int:
-        """How often a process was ended by kill -9."""
-        return sum(self.plan.injuries[number].act == "kill" for number in self.sprung)
-
-    @property
-    def broken(self) -> list[str]:
-        """Promises of the delivery mode that were not kept."""
-        stuck = [f"{name} did not end after SIGTERM" for name in self.stubborn]
-        stood_still = any(self.plan.injuries[number].act in ("freeze", "cut") for number in self.sprung)
-        return self.verdict.broken(self.plan.delivery, stood_still) + stuck
-
-
-@dataclass
-class _Process:
-    """A worker while it runs."""
-
-    name: str
-    popen: subprocess.Popen[bytes]
-    errors: IO[bytes]
-    reader: threading.Thread
-
-    def complaint(self) -> str:
-        self.errors.seek(0)
-        lines = [line for line in self.errors.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else AS_USUAL
 
 
 @dataclass
@@ -108,7 +50,7 @@ class Trial:
         name = uuid.uuid4().hex[:8]
         self._patient = Patient(self.stage, f"orders.{name}", f"orders.{name}.dlq", f"crash.{name}")
         self._lines: queue.SimpleQueue[tuple[str, list[Any]]] = queue.SimpleQueue()
-        self._running: dict[str, _Process] = {}
+        self._running: dict[str, Process] = {}
         self._sprung = self.trail.wounds
         self._sprung_before: dict[str, int] = {}  # how many had come about when a worker was started
         self._starts = self._gave_up = 0
@@ -162,22 +104,8 @@ class Trial:
             worker, self.plan, self._patient.topic, self._patient.dead_letters, self._patient.group,
             connection.bootstrap, dict(connection.config), tuple(left),
         )  # fmt: skip
-        errors = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process runs
-        popen = subprocess.Popen(
-            [sys.executable, "-c", "from orderkit.crash.worker import main; main()"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
-        )  # fmt: skip
-        with contextlib.suppress(BrokenPipeError), cast(IO[bytes], popen.stdin) as told:
-            told.write(job.to_text().encode())
-        reader = threading.Thread(target=self._listen, args=(worker, popen), daemon=True)
-        self._running[worker] = _Process(worker, popen, errors, reader)
-        reader.start()
+        self._running[worker] = start(job, self._lines.put)
         self._starts += 1
-
-    def _listen(self, worker: str, popen: subprocess.Popen[bytes]) -> None:
-        for line in popen.stdout or ():
-            with contextlib.suppress(json.JSONDecodeError):  # cut off in the middle
-                self._lines.put((worker, json.loads(line)))
 
     def _hear(self, wait: float) -> None:
         """Take in what the workers tell, for at most `wait` seconds if there is nothing."""
@@ -243,12 +171,11 @@ class Trial:
         since = [self.plan.injuries[number] for number in self._sprung[self._sprung_before[worker] :]]
         return any(injury.worker == worker and injury.act == "term" for injury in since)
 
-    def _bury(self, process: _Process) -> None:
+    def _bury(self, process: Process) -> None:
         process.reader.join(5)
         self._hear(0.0)
         del self._running[process.name]
-        cast(IO[bytes], process.popen.stdout).close()
-        process.errors.close()
+        process.close()
 
     def _done(self) -> bool:
         """Whether all is produced, done with and committed, and nothing is going on that could change it."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
 from orderkit.dead_letters.batch import DOUBLED, FAILED, FILTERED, LEFT, MOVED, PARKED, SPENT, UNKNOWN, Batch
-from orderkit.dead_letters.dialects import ORIGINAL_VALUE, OWN_ORIGIN, REPLAY_COUNT
+from orderkit.dead_letters.dialects import ORIGINAL_VALUE, REPLAY_COUNT
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.mending import Mender, Unmended
-from orderkit.dead_letters.plans import MANY_PLANS, Plan, plan_for
+from orderkit.dead_letters.plans import MANY_PLANS
 from orderkit.dead_letters.reader import DeadLetterRecord, last_offsets
 from orderkit.dead_letters.seen import nothing_seen
 from orderkit.dead_letters.story import Headers
+from orderkit.dead_letters.ways import Way, make_way
 from orderkit.errors import OrderkitError
 from orderkit.orders.avro import Codec
 
@@ -34,16 +34,6 @@ class Stays:
 
 
 STAYS = Stays()
-
-
-class Way(NamedTuple):
-    """How to send back all dead letters with the same header names."""
-
-    plan: Plan
-    carry: Callable[[Any], tuple[Any, ...]]  # the headers that go along as they are
-    place: Callable[[Any], tuple[Any, ...]]  # the headers that say where it was first
-    own: bool  # those are ours, and go along
-    plain: bool  # ours, and never replayed
 
 
 class Lane(NamedTuple):
@@ -190,7 +180,7 @@ class Router:
             if mended != value and plan.value < 0:
                 more.append((ORIGINAL_VALUE, value))  # type: ignore[arg-type]
             value = mended
-        carried = [*way.carry(headers), *more] if way.own else self._carried(way, headers, more)
+        carried = way.carried(headers, more)
         batch.outgoing.append((target, value, message.key(), self._place(partition, many), carried))
         batch.counts[MOVED] += 1
 
@@ -199,13 +189,8 @@ class Router:
         if way is None:
             if len(self._ways) >= MANY_PLANS:
                 self._ways.clear()
-            way = self._ways[names] = _make_way(names)
+            way = self._ways[names] = make_way(names)
         return way
-
-    def _carried(self, way: Way, headers: Headers, more: list[Any]) -> list[Any]:
-        """Tell the origin in our own headers, whoever told it before."""
-        origin = zip(OWN_ORIGIN, way.plan.origin(headers), strict=True)
-        return [*way.carry(headers), *((name, str(value).encode()) for name, value in origin), *more]
 
     def _park(self, message: Message, headers: Headers, batch: Batch) -> None:
         """Send a record that was replayed too often to the parking topic, story and all."""
@@ -247,18 +232,3 @@ class Router:
                 )
             found = self._targets[origin] = name, self._partitions(name)
         return found
-
-
-def _make_way(names: tuple[str, ...]) -> Way:
-    plan = plan_for(names)
-    places = tuple(i for i in plan.first if i >= 0)
-    own = plan.dialect is not None and [names[i] for i in places] == list(OWN_ORIGIN)
-    kept = (*plan.kept, *(places if own else ()), *((plan.value,) if plan.value >= 0 else ()))
-    return Way(plan, _getter(kept), _getter(places), own, own and plan.replays < 0)
-
-
-def _getter(places: tuple[int, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    """Make a function that takes some headers out; `itemgetter` gives a tuple only for two or more."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda headers: tuple(headers[i] for i in places)

@@ -100,19 +100,20 @@ def _texts(
 ) -> tuple[str | bytes, ...]:
     """Say what `NAMES` ask for, in their order; the client makes bytes of the texts."""
     cause = root_cause(error)
+    told = (str(cause) or str(error))[:MESSAGE_LIMIT]
     kind, timestamp = message.timestamp()
     return (
         message.topic() or "",
-        str(message.partition()),
-        str(message.offset()),
-        "" if kind == TIMESTAMP_NOT_AVAILABLE else str(timestamp),
+        f"{message.partition()}",
+        f"{message.offset()}",
+        "" if kind == TIMESTAMP_NOT_AVAILABLE else f"{timestamp}",
         group,
-        str(history.attempts),
+        f"{history.attempts}",
         reason,
         _class_name(type(cause)),  # type: ignore[arg-type]
-        (str(cause) or str(error))[:MESSAGE_LIMIT].encode(errors="replace"),  # a text may hold what UTF-8 cannot
-        str(int(history.since * 1000)),
-        str(int(time.time() * 1000)),
+        told if told.isascii() else told.encode(errors="replace"),  # a text may hold what UTF-8 cannot
+        f"{int(history.since * 1000)}",
+        f"{int(time.time() * 1000)}",
     )
 
 

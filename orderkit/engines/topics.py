@@ -17,6 +17,8 @@ from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter, Headers, header_list
 from orderkit.engines.base import Answer, Engine
+from orderkit.errors import OrderkitError
+from orderkit.kafka import Connection
 from orderkit.members.commits import Key
 from orderkit.members.group import GroupMember
 from orderkit.retry import RetryPolicy
@@ -140,3 +142,16 @@ class RetryTopics(Engine):
         self._letters.write(topic, message, headers, part, message.partition() or 0)
         part.failed.pop(batch.offsets[i], None)  # the record carries them now
         return Answer.ASIDE
+
+
+def create_alike(connection: Connection, topic: str, others: list[str]) -> None:
+    """Create topics with as many partitions as `topic` has: a record keeps its number.
+
+    Raises:
+        OrderkitError: one is there, and has fewer.
+    """
+    many = len(connection.partitions(topic)) if others else 0
+    connection.create_topics(dict.fromkeys(others, many))
+    for name in others:
+        if (there := len(connection.partitions(name))) < many:
+            raise OrderkitError(f"Topic {name!r} has {there} partitions and {topic!r} has {many}: give it as many.")

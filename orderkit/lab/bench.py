@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from orderkit.account.audit import Report, account, dead_letter_origins, group_state
 from orderkit.account.average import RunningAverage
+from orderkit.account.block import Attempt
 from orderkit.account.tally import DEAD
 from orderkit.brokers import EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
@@ -20,7 +21,7 @@ from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import read_topic
 from orderkit.kafka import Connection
 from orderkit.lab.table import Table
-from orderkit.ledger import Attempt, Ledger
+from orderkit.ledger import Ledger
 from orderkit.members.commits import saved_with
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from orderkit.brokers import Broker
 from orderkit.kafka import Connection
-from orderkit.lab.parameters import check_value
+from orderkit.lab.parameters import check_values
 from orderkit.orders.faults import Faults
 from orderkit.retry import RetryPolicy
 from orderkit.retry.backoff import Backoff
@@ -49,15 +50,7 @@ def experiment(
     Raises:
         UsageError: a value that cannot be; the line names it.
     """
-    for name, value in locals().items():
-        check_value(name, value)
-    return Run(
-        broker,
-        orders=orders,
-        seed=seed,
-        rate=rate,
-        faults=Faults(seed, failure_rate, permanent_rate, poison_rate),
-        policy=RetryPolicy(max_attempts, Backoff(backoff, backoff_base, backoff_cap)),
-        partitions=partitions,
-        **settings,
-    )
+    check_values(locals())
+    run = partial(Run, broker, orders=orders, rate=rate, seed=seed, partitions=partitions)
+    policy = RetryPolicy(max_attempts, Backoff(backoff, backoff_base, backoff_cap))
+    return run(faults=Faults(seed, failure_rate, permanent_rate, poison_rate), policy=policy, **settings)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
 from orderkit.brokers import EmbeddedBroker
+from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.consumers import open_consumer
+from orderkit.consuming.loop import Handler
+from orderkit.consuming.share import ShareGroupConsumer
 from orderkit.engines import ENGINES
 from orderkit.errors import OrderkitError
 from orderkit.lab.arrival import quick
@@ -96,41 +100,51 @@ def line(
     topic, group, letters = f"orders.{name}", f"orderkit.{name}", f"orders.{name}.dlq"
     topics = [topic, letters, *ENGINES[engine].topics(topic, group, policy)]
     broker.create_topics(dict.fromkeys(topics, 1))
+    where = {"group": group, "topic": topic, "dead_letters": letters}
+    handler = _handler(result, max_attempts)
+    consumer = open_consumer(broker.connection, handler, engine=engine, policy=policy, seed=seed, **where)
+    with _running(consumer, engine):
+        producer = OrderProducer(quick(broker), topic, key="product")
+        _send(result, pace, producer, lambda: consumer.ledger.finished)
+    marks = [mark for one in topics for mark in broker.connection.watermarks(one).values()]
+    result.records = sum(high - low for low, high in marks) - WARM
+    return result
+
+
+def _handler(result: Line, last: int) -> Handler:
+    """Make the handler of a line: bad orders fail until their `last` attempt, and who succeeds is noted."""
 
     def handle(order: Order, attempt: int) -> None:
-        if order["orderId"] in result.bad and attempt < max_attempts:
+        if order["orderId"] in result.bad and attempt < last:
             raise Transient("not yet")
         if order["orderId"] in result.sent:
             result.done[order["orderId"]] = time.monotonic()
 
-    consumer = open_consumer(
-        broker.connection,
-        handle,
-        engine=engine,
-        group=group,
-        topic=topic,
-        dead_letters=letters,
-        policy=policy,
-        seed=seed,
-    )
+    return handle
+
+
+@contextmanager
+def _running(consumer: RetryingConsumer | ShareGroupConsumer, engine: str) -> Iterator[None]:
+    """Let a consumer run in the background."""
     worker = threading.Thread(target=consumer.run, name=f"line-{engine}", daemon=True)
     worker.start()
     try:
-        producer = OrderProducer(quick(broker), topic, key="product")
-        producer.run(({"orderId": f"warm-{i}", "product": "-", "price": 1.0} for i in range(WARM)), 0.001)
-        _await(lambda: consumer.ledger.finished >= WARM, engine)
-        for i, order in enumerate(some):
-            _pace(i, pace, result)
-            result.sent[order["orderId"]] = time.monotonic()
-            producer.send([order])
-        producer.finish()
-        _await(lambda: consumer.ledger.finished >= WARM + orders, engine)
+        yield
     finally:
         consumer.stop()
         worker.join(DEADLINE)
-    marks = [mark for one in topics for mark in broker.connection.watermarks(one).values()]
-    result.records = sum(high - low for low, high in marks) - WARM
-    return result
+
+
+def _send(result: Line, pace: float, producer: OrderProducer, finished: Callable[[], int]) -> None:
+    """Send the orders of a line when the consumer is warm, and wait until it is done with all of them."""
+    producer.run(({"orderId": f"warm-{i}", "product": "-", "price": 1.0} for i in range(WARM)), 0.001)
+    _await(lambda: finished() >= WARM, result.engine)
+    for i, order in enumerate(result.orders):
+        _pace(i, pace, result)
+        result.sent[order["orderId"]] = time.monotonic()
+        producer.send([order])
+    producer.finish()
+    _await(lambda: finished() >= WARM + len(result.orders), result.engine)
 
 
 def _pace(i: int, pace: float, result: Line) -> None:

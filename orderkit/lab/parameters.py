@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,15 +83,16 @@ RULES = {
 }
 
 
-def check_value(name: str, value: object) -> None:
-    """Hold one value against the rule of its name; a name without a rule takes anything.
+def check_values(given: Mapping[str, object]) -> None:
+    """Hold each value against the rule of its name; a name without a rule takes anything.
 
     Raises:
-        UsageError: it breaks the rule; the line names it.
+        UsageError: one breaks its rule; the line names it.
     """
-    rule = RULES.get(name)
-    if rule is not None and not rule.allows(value):
-        raise UsageError(f"{name} is {value!r}; it must be {rule.told}.")
+    for name, value in given.items():
+        rule = RULES.get(name)
+        if rule is not None and not rule.allows(value):
+            raise UsageError(f"{name} is {value!r}; it must be {rule.told}.")
 
 
 def parameters(**given: Any) -> dict[str, Any]:
@@ -109,8 +110,7 @@ def parameters(**given: Any) -> dict[str, Any]:
     for name in _injected():
         if name not in given:
             raise UsageError(f"This notebook has no parameter {name!r}. It has: {', '.join(given)}.")
-    for name, value in given.items():
-        check_value(name, value)
+    check_values(given)
     return given
 
 

@@ -14,11 +14,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from orderkit.consuming.checkpoints import Checkpoint
 from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import METADATA_LIMIT, Saved
-from orderkit.members.patience import call_aside, call_here, is_answered
+from orderkit.members.patience import TICK, call_aside, call_here, is_answered
 
 log = logging.getLogger("orderkit")
 
 COMMIT, LAST_COMMIT = 10.0, 5.0  # seconds for a commit that is waited for: at work, and when leaving
+PACE = 0.02  # seconds from one commit in the background to the next: each costs as much as dozens of orders
+AGAIN = 0.1  # seconds until a commit that failed is tried again
 Key = tuple[str, int]
 Commits = dict[Key, tuple[Partition, Checkpoint]]
 # Another member has the partition now, or soon will; it starts from the last commit that went through.
@@ -49,7 +51,7 @@ class Committer:
         self.count = 0
         self._parts = parts
         self._sent: Commits = {}
-        self._sent_at = 0.0
+        self._sent_at = self._not_before = 0.0
         self._waiting: Commits = {}
         self._doubtful: set[Partition] = set()  # a commit of theirs failed or was not answered, and none after it went
         self.in_callback = False  # of the client: while it lasts no other thread's commit is answered
@@ -57,15 +59,23 @@ class Committer:
 
     def start(self, ready: Iterable[tuple[Partition, Checkpoint]]) -> None:
         """Commit checkpoints in the background, one commit under way at a time; the newest of each partition wins."""
-        self._waiting |= {part.key: (part, point) for part, point in fitting(ready)}
-        if self._sent or not self._waiting or not self._is_free(0):
+        self._waiting |= {part.key: (part, point) for part, point in ready}
+        if time.monotonic() < self.next_due:
             return
-        self._sent, self._waiting = self._waiting, {}
+        self._sent, self._waiting = {part.key: (part, point) for part, point in fitting(self._waiting.values())}, {}
+        if not self._sent:
+            return
         self._sent_at = time.monotonic()
+        self._not_before = self._sent_at + PACE
         try:
             self.client.commit(offsets=to_offsets(self._sent.values()), asynchronous=True)
         except KafkaException as error:
             self.answered(error.args[0], [])
+
+    @property
+    def next_due(self) -> float:
+        """Give the monotonic time of the next commit in the background; infinity when none can be made now."""
+        return self._not_before if self._waiting and not self._sent and not self.is_stuck else float("inf")
 
     def answered(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         """Take in the answer to a commit in the background; what failed is tried again, unless newer work waits."""
@@ -76,6 +86,7 @@ class Committer:
         if error is None:
             self.note(self._sent_at)
         elif error.code() not in MOVED_ON:
+            self._not_before = time.monotonic() + AGAIN
             log.warning("the commit failed and will be tried again: %s", error.str())
 
     def note(self, since: float) -> None:
@@ -94,7 +105,7 @@ class Committer:
         """Wait for the answer to the commit under way, in the last turn: two at once could overtake each other."""
         began = time.monotonic()
         while self._sent and time.monotonic() < min(deadline, began + LAST_COMMIT):
-            self.client.poll(0.05)  # a record that comes now is not committed, and so not lost
+            self.client.poll(TICK)  # a record that comes now is not committed, and so not lost
         self.patience = max(1.0, LAST_COMMIT - (time.monotonic() - began))
 
     def now(self, ready: Iterable[tuple[Partition, Checkpoint]], timeout: float = COMMIT) -> bool:
@@ -118,7 +129,7 @@ class Committer:
                 log.warning("the commit failed: %s", error.args[0].str())
                 if error.args[0].code() in MOVED_ON:
                     break
-                time.sleep(0.1)  # the loop has ended or the partitions are going: nobody waits for a poll
+                time.sleep(AGAIN)  # the loop has ended or the partitions are going: nobody waits for a poll
                 continue
             pending = self._take_in(pending, answers)
             self.note(since)

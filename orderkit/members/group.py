@@ -143,14 +143,13 @@ class GroupMember:
 
     def _look_for_brokers(self) -> None:
         """Open a new client when this one has lost all its brokers; what is not committed comes again."""
-        if not self._lookout.has_lost(self.client):
-            return
-        log.warning("the client has lost all its brokers; a new one is opened")
-        self.commits.give_up()
-        self._paused.clear()  # the new client has paused nothing, and has nothing
-        self._assigned.clear()
-        self.client = self._open()
-        self.let_go(list(self.parts.values()))
+        if self._lookout.has_lost(self.client):
+            log.warning("the client has lost all its brokers; a new one is opened")
+            self.commits.give_up()
+            self._paused.clear()  # the new client has paused nothing, and has nothing
+            self._assigned.clear()
+            self.client = self._open()
+            self.let_go(list(self.parts.values()))
 
     def _on_assign(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         self.rebalances += 1
@@ -160,9 +159,9 @@ class GroupMember:
         unsure = [TopicPartition(*part.key) for part in self._unsure]
         found = self.offsets.read([*offsets, *unsure])
         self._settle(found[len(offsets) :])
+        suspects = SUSPECTS * self._batch
         for offset in found[: len(offsets)]:
             at, saved = max(offset.offset, -1), saved_with(offset, logging.WARNING)
-            suspects = SUSPECTS * self._batch
             part = Partition(offset.topic, offset.partition, at, saved, keep=self._keep, suspects=suspects)
             self.parts[part.key] = part
             starts.append(TopicPartition(*part.key, offset.offset if offset.offset >= 0 else self._beginning))

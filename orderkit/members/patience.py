@@ -21,6 +21,7 @@ Answer = TypeVar("Answer")
 LEAVING = 10.0  # seconds that a client may take to leave its group, before it is left alone
 HASTE = 2.0  # the same, when the broker is silent, or the user impatient
 HANDING_BACK = 5.0  # seconds of them for giving its partitions back, before it is closed all the same
+TICK = 0.005  # seconds from one look to the next: a client does not say when it has heard what it was asked to hear
 FROZEN = 15.0  # seconds after which a process in which no Python code runs any more is ended
 
 _guards = 0
@@ -93,7 +94,7 @@ def _hand_back(client: Consumer, gave_back: Callable[[], bool]) -> None:
     client.unsubscribe()
     # The member id goes with the request to leave; a client that is thrown out loses it before its callback has run.
     while not (client.memberid() is None and gave_back()) and time.monotonic() < deadline:
-        client.poll(0.05)  # a record that comes now is not committed, and so not lost
+        client.poll(TICK)  # a record that comes now is not committed, and so not lost
     client.poll(0)  # a member without partitions has callbacks, too
 
 

@@ -173,7 +173,7 @@ class Codec:
             sizes = set(map(FIRST, bodies))
             if not sizes <= SHORT_NAME:
                 return None
-            prices = struct.unpack(f"<{len(bodies)}f", b"".join([body[-4:] for body in bodies]))
+            prices = struct.unpack(f"<{len(bodies)}f", b"".join(map(LAST_FOUR, bodies)))
             if len(sizes) == 1:  # ids of one length, as most are: cut all of them in the same place
                 end = 1 + (sizes.pop() >> 1)
                 names = list(map(itemgetter(slice(1, end)), bodies))
@@ -192,7 +192,7 @@ class Codec:
         columns = zip(ids, map(products.__getitem__, rests), prices, strict=True)
         return [{"orderId": name, "product": product, "price": price} for name, product, price in columns]
 
-    def _bare_bodies(self, values: Sequence[bytes | None]) -> list[bytes] | None:
+    def _bare_bodies(self, values: Sequence[bytes | None]) -> Sequence[bytes] | None:
         """Take the framing off a batch that is all of one wire format; `None` for a mixed or odd one."""
         if not (self._plain and values and all(values)):
             return None
@@ -202,10 +202,10 @@ class Codec:
                 size = len(mark) if mark == self._single else CONFLUENT_SIZE
                 same = set(map(itemgetter(slice(len(mark))), full)) == {mark}
                 return list(map(itemgetter(slice(size, None)), full)) if same else None
-        return list(full) if set(map(itemgetter(0), full)).isdisjoint((SINGLE[0], CONFLUENT[0])) else None
+        return full  # a raw one cannot start with either mark: its first byte is the length of an id
 
 
-FIRST = itemgetter(0)
+FIRST, LAST_FOUR = itemgetter(0), itemgetter(slice(-4, None))
 LINE = b"\n"  # stands between ids while they are decoded together; one that has it in itself is read alone
 NAME, PRODUCT, PRICE = map(itemgetter, FIELDS)
 
