@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Event
 
 from orderkit import Backoff, RetryingConsumer, RetryPolicy
-from orderkit.account.audit import group_state
+from orderkit.account.state import group_state
 from orderkit.bench import Stage
 from orderkit.brokers import ApacheBroker
 from orderkit.kafka import Connection

@@ -1,7 +1,7 @@
 """Learn retries and dead letters on Kafka: one small, honest system that accounts for every order."""
 
-from orderkit.account.audit import Report
 from orderkit.account.average import RunningAverage
+from orderkit.account.report import Report
 from orderkit.brokers import ApacheBroker, EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
 from orderkit.errors import OrderkitError

@@ -10,8 +10,8 @@ from typing import cast
 
 from confluent_kafka import Message
 
-from orderkit.account.audit import GroupState, group_state
 from orderkit.account.block import Noted
+from orderkit.account.state import GroupState, group_state
 from orderkit.account.tally import DEAD, SKIPPED
 from orderkit.consuming.attempts import Attempts
 from orderkit.consuming.backlog import Backlog
@@ -95,6 +95,7 @@ class RetryingConsumer(Attempts):
         self.member = membership(
             connection, group, [topic, *retry_topics],
             batch=batch, keep=mode.keeps, revoked=self._revoked, lost=self._lost, undone=self._undone,
+            expired=self._expired, begun=self._begun,
         )  # fmt: skip
         self.engine = kind(self.member, self.letters, topic, self.policy)
         self.delivery = mode(self.member, self.letters, opened)
@@ -151,6 +152,10 @@ class RetryingConsumer(Attempts):
 
     def _take(self, part: Partition, messages: list[Message]) -> None:
         """Decode what was fetched, once, and work on it unless the partition is waiting."""
+        if not messages:  # it has only moved on, behind what is no order
+            part.mark()
+            self.member.steer(part)
+            return
         offsets = part.take(messages, self.codec.decode_batch(list(map(Message.value, messages))))
         if not offsets:
             return
@@ -230,3 +235,11 @@ class RetryingConsumer(Attempts):
         if again:
             topic, origins = part.origins(again)
             self.ledger.took(topic, part.partition, origins)
+
+    def _expired(self, part: Partition, gap: range) -> None:
+        """Account for records that nobody has read, and nobody can any more."""
+        self.ledger.expire(part.topic, part.partition, gap)
+
+    def _begun(self, part: Partition) -> None:
+        """Begin a new account: the offsets of this partition are those of other records now."""
+        self.ledger.begin(part.topic, part.partition)

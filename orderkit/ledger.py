@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from orderkit.account.average import RunningAverage
 from orderkit.account.block import Block, Noted, attempt_rows
-from orderkit.account.tally import AVERAGED, DEAD, FATES, RETRY, SKIPPED, UNDONE, Tally
+from orderkit.account.tally import AVERAGED, DEAD, FATES, RETRY, SKIPPED, TAKEN, UNDONE, Tally
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
 from orderkit.show.markup import ledger_html
@@ -36,6 +36,9 @@ class Ledger:
         self.counts = [0] * len(FATES)
         self.reasons: Counter[str] = Counter()
         self.tallies: dict[tuple[str, int], Tally] = {}
+        self.gaps: dict[tuple[str, int], list[range]] = {}  # offsets that expired unread
+        self.closed: list[tuple[str, Tally, list[range]]] = []  # topic, tally and gaps of logs that are gone
+        self._begun: dict[tuple[str, int], int] = {}  # events before this one are of a log that is gone
         self.dropped = 0
         self.dropped_average = RunningAverage()  # of the dropped events, so that a frame's running average goes on
         self._whole = Lock()  # held while old events go, so that a frame is never made of halves
@@ -88,6 +91,27 @@ class Ledger:
     def took(self, topic: str, partition: int, offsets: Sequence[int]) -> None:
         """Note that records were fetched: from now on they are in flight."""
         self._tally(topic, partition, offsets[0]).take(offsets)
+
+    def expire(self, topic: str, partition: int, gap: range) -> None:
+        """Note that the records at these offsets went out of the log before anybody read them."""
+        known, new = self.gaps.setdefault((topic, partition), []), [gap]
+        for old in known:  # what was not committed is found again
+            before = [range(one.start, min(one.stop, old.start)) for one in new]
+            behind = [range(max(one.start, old.stop), one.stop) for one in new]
+            new = [one for one in (*before, *behind) if one]
+        known.extend(new)
+
+    def begin(self, topic: str, partition: int) -> None:
+        """Close the account of a log that is gone, and begin one for the log in its place: its offsets mean others."""
+        key = (topic, partition)
+        self.closed.append((topic, self.tallies.pop(key, Tally(0)), self.gaps.pop(key, [])))
+        self._begun[key] = self.dropped + len(self)
+
+    @property
+    def expired(self) -> int:
+        """Records that are in no log any more and have no fate: nobody read them, or nobody was done with them."""
+        gaps = [gap for some in (*self.gaps.values(), *(gaps for _, _, gaps in self.closed)) for gap in some]
+        return sum(map(len, gaps)) + sum(tally.count(TAKEN) for _, tally, _ in self.closed)
 
     def note(
         self,
@@ -167,7 +191,8 @@ class Ledger:
         for fate, many in enumerate(void):
             self.counts[fate] -= many
         self.counts[UNDONE] += sum(void)
-        for i in range(len(self) - 1, -1, -1):
+        oldest = max(0, self._begun.get((topic, partition), 0) - self.dropped)
+        for i in range(len(self) - 1, oldest - 1, -1):
             mine = self.topic[i] == topic and self.partition[i] == partition and self.offset[i] >= offset
             stays = keep is not None and keep(self.offset[i])
             if mine and not stays and self.fate[i] not in (RETRY, UNDONE):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from orderkit.account.audit import Report, account, dead_letter_origins
+from orderkit.account.audit import account, dead_letter_origins
+from orderkit.account.report import Report
 from orderkit.brokers import Broker, EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.consumers import open_consumer
@@ -133,7 +134,12 @@ class Run:
         everything = made.acknowledged + made.failed == self.orders and not made.waiting
         letters = self.consumer.letters
         settled = not letters.under_way and not letters.refused
-        return everything and settled and self.ledger.finished >= made.acknowledged and self.consumer.settled
+        return (
+            everything
+            and settled
+            and self.ledger.finished + self.ledger.expired >= made.acknowledged
+            and self.consumer.settled
+        )
 
     @property
     def produced(self) -> Produced:

@@ -8,24 +8,28 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from ctypes import CDLL, c_char_p, c_int, c_size_t, c_ssize_t, c_void_p, create_string_buffer
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytest
 from confluent_kafka import KafkaError, Message, TopicPartition
 
-from orderkit.account.audit import GroupState, Origin, dead_letter_origins, group_state
+from orderkit.account.audit import Origin, dead_letter_origins
 from orderkit.account.average import RunningAverage
 from orderkit.account.block import Attempt
+from orderkit.account.state import GroupState, group_state
 from orderkit.account.tally import RETRY
 from orderkit.brokers import Broker, EmbeddedBroker
+from orderkit.brokers._mock import load
 from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.loop import Handler, accept
 from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import DeadLetterRecord, Headers, read_dead_letters, read_topic
+from orderkit.kafka import Connection
 from orderkit.ledger import Ledger
 from orderkit.members import group
 from orderkit.members.commits import saved_with
@@ -264,6 +268,23 @@ class Kit:
         assert sorted(set(letters) if again else letters) == sorted(dead)
         assert state.dead == len(dead)
         assert state.average == average_of(good)
+
+
+def send_odd(connection: Connection, topic: str, value: bytes, headers: Sequence[tuple[bytes, bytes | None]]) -> None:
+    """Write a record whose headers have names that no text is: Python's client refuses to, librdkafka does not."""
+    library, told = cast(CDLL, load()), create_string_buffer(512)
+    conf = library.rd_kafka_conf_new()
+    library.rd_kafka_conf_set(conf, b"bootstrap.servers", connection.bootstrap.encode(), told, len(told))
+    client = library.rd_kafka_new(0, conf, told, len(told))
+    named: list[Any] = []
+    for name, given in headers:
+        named += [c_int(9), c_char_p(name), c_char_p(given), c_ssize_t(-1 if given is None else len(given))]
+    library.rd_kafka_producev(
+        c_void_p(client), c_int(1), c_char_p(topic.encode()), c_int(7), c_int(2),  # the topic; copy what is given
+        c_int(4), c_char_p(value), c_size_t(len(value)), *named, c_int(0),
+    )  # fmt: skip
+    assert library.rd_kafka_flush(c_void_p(client), c_int(20_000)) == 0
+    library.rd_kafka_destroy(client)
 
 
 def fate(order: Order, faults: Faults, attempts: int = 3) -> bool:

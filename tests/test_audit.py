@@ -13,8 +13,10 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, TopicPartition
 from helpers import note_failure
 
-from orderkit.account.audit import GroupState, Origin, Report, _committed, account
+from orderkit.account.audit import Origin, account
 from orderkit.account.average import RunningAverage
+from orderkit.account.report import Report
+from orderkit.account.state import GroupState, _committed
 from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED, Tally
 from orderkit.errors import OrderkitError
 from orderkit.ledger import Ledger

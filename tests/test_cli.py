@@ -20,7 +20,7 @@ import pytest
 from helpers import PATIENCE, Background, Late, rarely, take_orders, wait_for, within
 
 from orderkit import ApacheBroker, EmbeddedBroker, random_orders
-from orderkit.account.audit import group_state
+from orderkit.account.state import group_state
 from orderkit.account.tally import AVERAGED
 from orderkit.cli import main
 from orderkit.consumer import RetryingConsumer

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import struct
+from collections import Counter
 from collections.abc import Sequence
 
-from helpers import Kit, Record, average_of, take_orders
+from helpers import Kit, Record, average_of, send_odd, take_orders
 
 from orderkit.dead_letters import DeadLetterRecord, Headers
+from orderkit.dead_letters.story import UNREADABLE
 from orderkit.orders.avro import SINGLE, Codec, zigzag
 from orderkit.orders.order import Order, as_float32
-from orderkit.retry import Failure
+from orderkit.retry import Failure, RetryPolicy
+from orderkit.retry.backoff import Backoff
 
 CODEC = Codec()
 SENSELESS = (float("nan"), float("inf"), float("-inf"), -0.01, -1e38)
@@ -179,3 +182,27 @@ def test_a_foreign_record_in_the_dead_letter_topic_is_read_all_the_same() -> Non
     kit.topic, kit.dead_letters = kit.dead_letters, kit.topic
     letters: list[DeadLetterRecord] = kit.letters()
     assert [letter.origin for letter in letters] == [("?", -1, -1)]
+
+
+def test_a_header_name_that_is_no_text_stops_nobody() -> None:
+    """A record whose headers the client cannot give is averaged if it is an order, and set aside if it is none."""
+    kit, orders = Kit(), take_orders(7)
+    odd = [(b"\xff\xfe", b"v"), (b"ok", None)]
+    send_odd(kit.connection, kit.topic, b"no order", odd)
+    kit.send_orders(orders[:5])
+    send_odd(kit.connection, kit.topic, CODEC.encode(orders[5]), odd)
+    send_odd(kit.connection, kit.topic, CODEC.encode(orders[6]), odd)
+    tried = Counter[str]()
+
+    def handle(order: Order, attempt: int) -> None:
+        tried[order["orderId"]] = attempt
+        if order == orders[6]:
+            raise TimeoutError
+
+    kit.consumer(handle, policy=RetryPolicy(3, Backoff("fixed", 0.0))).run(orders=8)
+    first, second = kit.letters()
+    assert (first.value, first.story["reason"]) == (b"no order", "poison")
+    assert (second.value, second.story["attempts"]) == (CODEC.encode(orders[6]), "3")
+    assert first.headers == second.headers == [UNREADABLE]
+    assert tried == {order["orderId"]: 1 for order in orders[:6]} | {orders[6]["orderId"]: 3}
+    assert kit.state().average == average_of(orders[:6])

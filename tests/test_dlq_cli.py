@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import AT_ONCE, PATIENCE, Kit, Late, Record, average_of, shorten_sessions, take_orders
+from helpers import AT_ONCE, PATIENCE, Kit, Late, Record, average_of, send_odd, shorten_sessions, take_orders
 
 from orderkit.cli import main
 from orderkit.dead_letters import read_dead_letters
@@ -257,3 +257,16 @@ def _read_until(terminal: int, wanted: str | None, seconds: float = 40.0) -> str
             break
         seen += got.decode()
     return seen
+
+
+def test_a_header_name_that_is_no_text_stops_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """A record whose headers the client cannot give is listed, counted and shown, and stays in a replay."""
+    kit = Kit()
+    send_odd(kit.connection, kit.dead_letters, b"value", [(b"\xff\xfe", b"v")])
+    for command in (["list", "--json"], ["list"], ["stats"], ["show", "0:0"]):
+        status, out, _ = orderkit(kit, *command, capsys=capsys)
+        assert status == 0, command
+        assert out
+    assert "unreadable" in orderkit(kit, "show", "0:0", capsys=capsys)[1]
+    status, _, told = orderkit(kit, "replay", "--yes", capsys=capsys)
+    assert (status, len(kit.letters()), "holds no dead letters" in told) == (1, 1, True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from helpers import note_failure, take_orders
 
-from orderkit.account.audit import Report
+from orderkit.account.report import Report
 from orderkit.account.tally import DEAD, RETRY
 from orderkit.ledger import Ledger
 from orderkit.retry import Poison

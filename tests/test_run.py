@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from helpers import AT_ONCE, BROKERS, SOON, Kit, average_of, fate, open_broker, shared, take_orders, wait_for
 
-from orderkit.account.audit import Report
+from orderkit.account.report import Report
 from orderkit.brokers import EmbeddedBroker
 from orderkit.errors import OrderkitError
 from orderkit.orders.faults import Faults

@@ -7,142 +7,17 @@ or a doubled order makes two of them disagree.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-
-from orderkit.account.average import RunningAverage
+from orderkit.account.report import Report
+from orderkit.account.state import GroupState
 from orderkit.account.tally import AVERAGED, DEAD, FINISHED, RETRY, SKIPPED, TAKEN, Tally
-from orderkit.consuming.saved import Saved
-from orderkit.dead_letters import read_dead_letters, read_topic
-from orderkit.engines.topics import Retried
-from orderkit.errors import OrderkitError
+from orderkit.dead_letters import read_dead_letters
 from orderkit.kafka import Connection
 from orderkit.ledger import Ledger
-from orderkit.members.commits import saved_with
-from orderkit.members.offsets import committed
-from orderkit.show.markup import report_html
 
 Place = tuple[int, int]  # partition and offset
 Origin = tuple[str, int, int]  # topic, partition and offset
-SETTLING = {  # a broker is just taking the group over
-    KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class GroupState:
-    """What a group has committed for one topic, and for its retry topics.
-
-    Args:
-        offsets: per partition of the topic, the committed offset; partitions without a commit are missing.
-        average: merged over all partitions.
-        dead, skipped: summed over all partitions.
-        waiting: partition and offset of the orders that wait in a retry topic.
-    """
-
-    offsets: Mapping[int, int]
-    average: RunningAverage
-    dead: int
-    skipped: int
-    waiting: frozenset[tuple[int, int]] = frozenset()
-
-
-def _committed(reader: Consumer, wanted: list[TopicPartition], patience: float = 10.0) -> list[TopicPartition]:
-    """Read commits; a broker that is just taking the group over is asked again."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return committed(reader, wanted, timeout=patience)
-        except KafkaException as error:
-            if error.args[0].code() not in SETTLING or time.monotonic() > deadline:
-                told = error.args[0].str()
-                raise OrderkitError(f"The group's offsets cannot be read: {told}. Try again.") from None
-            time.sleep(0.1)
-
-
-def group_state(connection: Connection, group: str, topic: str) -> GroupState:
-    """Read a group's offsets and running average from its commits, without joining it.
-
-    Raises:
-        OrderkitError: the broker does not answer, or the topic does not exist.
-    """
-    there = connection.metadata().topics
-    if topic not in there:
-        connection.partitions(topic)  # says so
-    retry_topics = [name for name in there if name.startswith(f"{topic}.{group}.retry.")]
-    wanted = [TopicPartition(name, number) for name in [topic, *retry_topics] for number in there[name].partitions]
-    reader = connection.consumer(group)
-    try:
-        commits = [commit for commit in _committed(reader, wanted) if commit.offset >= 0]
-    finally:
-        reader.close()
-    saved = [saved_with(commit) or Saved() for commit in commits]
-    average = RunningAverage()
-    for one in saved:
-        average = average.merge(one.average)
-    offsets: dict[str, dict[int, int]] = {name: {} for name in [topic, *retry_topics]}
-    for commit in commits:
-        offsets[commit.topic][commit.partition] = commit.offset
-    waiting = frozenset(
-        (record.partition() or 0, record.offset() or 0)
-        for name in retry_topics
-        for record in map(Retried, read_topic(connection, name, since=offsets[name]))
-    )
-    dead, skipped = sum(one.dead for one in saved), sum(one.skipped for one in saved)
-    return GroupState(offsets[topic], average, dead, skipped, waiting)
-
-
-@dataclass(frozen=True)
-class Report:
-    """The account of a run: produced = averaged + dead + skipped + in flight, or something is wrong.
-
-    Args:
-        produced: orders that the broker acknowledged (or, without a producer in the run, that were fetched).
-        averaged, dead, skipped: orders with that fate.
-        in_flight: orders with no fate yet, that will be delivered again.
-        lost: orders with no fate that will not be delivered again, or whose dead letter is missing.
-        duplicated: fates beyond an order's first.
-        retries: failed delivery attempts that were followed by another.
-        average: the group's running average, as a decimal string.
-        seed: decides orders and fates.
-        broker: what kind of broker it was.
-    """
-
-    produced: int
-    averaged: int
-    dead: int
-    skipped: int
-    in_flight: int
-    lost: int
-    duplicated: int
-    retries: int
-    average: str
-    seed: int
-    broker: str
-
-    @property
-    def conserved(self) -> bool:
-        """Whether every order is accounted for, once."""
-        accounted = self.averaged + self.dead + self.skipped + self.in_flight
-        return not self.lost and not self.duplicated and self.produced == accounted
-
-    def as_dict(self) -> dict[str, object]:
-        """Give the report as it goes into JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        sums = f"{self.produced} produced = {self.averaged} averaged + {self.dead} dead + {self.skipped} skipped"
-        verdict = "every order is accounted for" if self.conserved else "THE LAW IS BROKEN"
-        return (
-            f"{sums} + {self.in_flight} in flight; {self.retries} retries; "
-            f"lost {self.lost}, duplicated {self.duplicated}; average {self.average}: {verdict}"
-        )
-
-    def _repr_html_(self) -> str:
-        return report_html(self)
 
 
 def account(
@@ -168,34 +43,53 @@ def account(
     """
     tallies = {partition: tally for (name, partition), tally in ledger.tallies.items() if name == topic}
     exist = {number: tally.offsets(TAKEN) for number, tally in (produced or tallies).items()}
-    passed, in_flight = _without_fate(exist, tallies, state)
+    gone = sum(len(tally.offsets(FINISHED)) for name, tally, _ in ledger.closed if name == topic)
+    expired, more = _expired(ledger, topic, exist, tallies, whole=produced is not None)
+    passed, in_flight = _without_fate(exist, tallies, state, expired)
     doubled = sum(tally.doubled() for tally in tallies.values())
     unsaved, strange = _against_commits(ledger, state) if produced is not None else (0, 0)
     missing, surplus = _against_letters(tallies, topic, letters) if letters is not None else (0, 0)
     return Report(
-        produced=sum(map(len, exist.values())),
-        averaged=ledger.counts[AVERAGED],
-        dead=ledger.counts[DEAD],
-        skipped=ledger.counts[SKIPPED],
+        produced=sum(map(len, exist.values())) + gone + more,
+        averaged=ledger.counts[AVERAGED], dead=ledger.counts[DEAD], skipped=ledger.counts[SKIPPED],
         in_flight=in_flight,
         lost=passed + unsaved + missing,
         duplicated=doubled + strange + surplus,
         retries=ledger.counts[RETRY],
         average=state.average.rounded(),
-        seed=seed,
-        broker=broker,
-    )
+        seed=seed, broker=broker, expired=len(expired) + more,
+    )  # fmt: skip
+
+
+def _expired(
+    ledger: Ledger, topic: str, exist: Mapping[int, Sequence[int]], tallies: Mapping[int, Tally], *, whole: bool
+) -> tuple[set[Place], int]:
+    """Find the orders that expired: where those were that `exist` knows, and how many more.
+
+    If it knows the `whole`, what is not in it was no order. Of a log that is gone, nothing is delivered again.
+    """
+    known, more = set(), 0
+    for (name, number), gaps in ledger.gaps.items():
+        if name == topic:
+            fated = set(tallies[number].offsets(FINISHED)) if number in tallies else set()
+            there = {offset for offset in exist.get(number, ()) if any(offset in gap for gap in gaps)}
+            known |= {(number, offset) for offset in there - fated}
+            more += 0 if whole else sum(map(len, gaps)) - len(there)
+    for name, tally, gaps in ledger.closed:
+        if name == topic:
+            more += tally.count(TAKEN) + (0 if whole else sum(map(len, gaps)))
+    return known, more
 
 
 def _without_fate(
-    exist: Mapping[int, Sequence[int]], tallies: Mapping[int, Tally], state: GroupState
+    exist: Mapping[int, Sequence[int]], tallies: Mapping[int, Tally], state: GroupState, expired: set[Place]
 ) -> tuple[int, int]:
     """Count the orders without a fate: those that the group's commit has passed, and those that will be delivered."""
     passed = coming = 0
     for number, offsets in exist.items():
         finished = set(tallies[number].offsets(FINISHED)) if number in tallies else set()
         for offset in offsets:
-            if offset not in finished:
+            if offset not in finished and (number, offset) not in expired:
                 if offset < state.offsets.get(number, 0) and (number, offset) not in state.waiting:
                     passed += 1
                 else:

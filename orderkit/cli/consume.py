@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderkit.account.audit import Report, account, group_state
+from orderkit.account.audit import account
 from orderkit.account.export import LedgerExport
+from orderkit.account.report import Report
+from orderkit.account.state import group_state
 from orderkit.account.tally import FATES
 from orderkit.cli.options import (
     at_least,
@@ -203,7 +205,7 @@ def average(**options: Any) -> None:
     connection, topic = make_connection(options), options["topic"]
     state = group_state(connection, options["group"], topic)
     ends = connection.watermarks(topic)
-    lag = sum(high - max(low, state.offsets.get(number, low)) for number, (low, high) in ends.items())
+    lag = sum(max(0, high - max(low, state.offsets.get(number, low))) for number, (low, high) in ends.items())
     answer = {
         "group": options["group"],
         "topic": topic,

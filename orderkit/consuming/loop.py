@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, cast
 
-from orderkit.account.audit import GroupState
+from orderkit.account.state import GroupState
 from orderkit.consuming.calm import calm_collector
 from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import History

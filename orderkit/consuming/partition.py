@@ -41,6 +41,7 @@ class Partition:
     ) -> None:
         self.topic = topic
         self.partition = partition
+        self.log = saved.log if saved else ""  # the id of the topic, if the broker tells it
         self.origin: str | None = None  # where the records of a retry topic come from
         self.began = self.committed = offset
         self.saved = saved = saved or Saved()
@@ -48,13 +49,13 @@ class Partition:
         self.holes = {offset, *(offset + beyond for beyond, _ in saved.holes)} if saved.high else set[int]()
         self._awaited = set(self.holes)  # those that were not fetched yet
         self._new_from = self.next  # all before it was taken or is done with, but for holes that are awaited
-        self._came_to = offset  # where the client stands
+        self.came_to = offset  # where the client stands: all before it was fetched, or is no record
         self._went_back = False  # the client did, and that was told
         self.average = replace(saved.average)
         self.dead = saved.dead
         self.skipped = saved.skipped
         died = saved.at_work not in (0, this_process())
-        self.failed = _restored(offset, saved, died)
+        self.failed = saved.failed(offset, died)
         self.deaths = saved.deaths + died
         self._forgiven = offset + suspects  # when the partition has come so far, no earlier death counts
         self.backlog = Backlog(keep)
@@ -74,6 +75,11 @@ class Partition:
     def key(self) -> tuple[str, int]:
         """Topic and partition."""
         return self.topic, self.partition
+
+    @property
+    def stands(self) -> int:
+        """How far the partition is: what it has at hand is not done with, what holds no record is."""
+        return max(0, self.next, 0 if self.backlog else self.came_to)
 
     @property
     def floor(self) -> int:
@@ -103,7 +109,7 @@ class Partition:
             passed = {hole for hole in self._awaited if hole <= last}
             self.holes -= passed - set(offsets)  # deleted meanwhile
             self._awaited -= passed
-        self._came_to, self._new_from = max(self._came_to, last + 1), max(self._new_from, last + 1)
+        self.came_to, self._new_from = max(self.came_to, last + 1), max(self._new_from, last + 1)
         if self.next < 0:
             self.next = offsets[0]
         self.backlog.add(fresh.messages, fresh.orders, fresh.offsets)
@@ -111,15 +117,37 @@ class Partition:
 
     def _known(self, offsets: Sequence[int]) -> list[bool]:
         """Mark records that were taken before, or done with before a restart; holes that are awaited were neither."""
-        if min(offsets) < self._came_to and not self._went_back:
+        if min(offsets) < self.came_to and not self._went_back:
             self._went_back = True  # as after a reset of its offset
             told = "%s: the client has gone back from %d to %d; what it brings again is left out"
-            log.warning(told, self, self._came_to, min(offsets))
+            log.warning(told, self, self.came_to, min(offsets))
         marks, new_from = [], self._new_from
         for offset in offsets:
             marks.append(offset < new_from and offset not in self._awaited)
             new_from = max(new_from, offset + 1)
         return marks
+
+    def reached(self, offset: int) -> None:
+        """Note that the client has come to an offset without a record: transaction markers take offsets, too."""
+        self.came_to, self._new_from = max(self.came_to, offset), max(self._new_from, offset)
+
+    def expire(self, low: int) -> list[range]:
+        """Note that the log begins at `low` now; give the offsets before it whose records were not read."""
+        unread = [range(hole, hole + 1) for hole in sorted(self._awaited) if hole < low]
+        self.holes -= {gap.start for gap in unread}
+        self._awaited = {hole for hole in self._awaited if hole >= low}
+        if self._new_from < low:
+            unread.append(range(self._new_from, low))
+        self.reached(low)
+        return unread
+
+    def anew(self, log: str, low: int = -1) -> Partition:
+        """Give the partition of another log with the same name, from `low` on: this one's average stays behind."""
+        self.gone = True
+        again = Partition(self.topic, self.partition, keep=self.backlog.finished is not None)
+        again.log, again.next = log, low
+        again.reached(low)
+        return again
 
     def origins(self, batch: Backlog, start: int = 0, end: int | None = None) -> tuple[str, list[int]]:
         """Give topic and offsets that records of a batch had first, before any retry topic."""
@@ -164,7 +192,7 @@ class Partition:
         return Saved(
             replace(self.average), self.dead, self.skipped, head.attempts, head.since, at_work=this_process(),
             deaths=self.deaths, trying=0 if trying is None else 1 + trying - first,
-            high=self.next - first, holes=holes,
+            high=self.next - first, holes=holes, log=self.log,
         )  # fmt: skip
 
     def attempts(self, offset: int) -> int:
@@ -180,6 +208,8 @@ class Partition:
 
     def mark(self) -> None:
         """End a batch: what is done so far may be committed, as soon as what was written is acknowledged."""
+        if not self.backlog and (self.next >= 0 or self.came_to > 0):
+            self.next = max(self.next, self.came_to)
         here = self._here()
         if self.next < 0 or here == self._marked:
             return
@@ -210,21 +240,8 @@ class Partition:
         whole = self.backlog.restore()
         again.backlog = whole.without(list(map(self.is_committed, whole.offsets)))
         # The client does not bring once more what is at hand.
-        again._came_to, again._new_from, again._went_back = self._came_to, self._new_from, self._went_back
-        again._awaited = {hole for hole in again._awaited if hole >= self._came_to}
+        again.came_to, again._new_from, again._went_back = self.came_to, self._new_from, self._went_back
+        again._awaited = {hole for hole in again._awaited if hole >= self.came_to}
         if again.next < 0 and again.backlog:
             again.next = again.backlog.offsets[0]
         return again
-
-
-def _restored(offset: int, saved: Saved, died: bool) -> dict[int, History]:
-    """Give the failed attempts of records that are not done with, by offset."""
-    failed = {offset + beyond: History(attempts) for beyond, attempts in saved.holes if attempts}
-    if saved.attempts:
-        failed[offset] = History(saved.attempts, saved.since)
-    if saved.trying and died:
-        # Its attempt ended the member that made it, and if it is the first one noticed, those before, too.
-        deadly = failed.setdefault(offset + saved.trying - 1, History())
-        deadly.attempts = deadly.attempts or saved.deaths
-        deadly.killed = True
-    return failed

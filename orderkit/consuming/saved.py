@@ -72,6 +72,8 @@ class Saved:
         trying: 1 + the offset of the record whose next attempt is under way; 0 for none.
         high: records from here on are not done with; before it, all but the one at the offset and the holes are.
         holes: offset and failed attempts of each other record before `high` that is not done with.
+        log: the id of the topic (KIP-516); empty when the broker told none. A topic of that name that was made anew
+            has another one, and other records at the same offsets.
     """
 
     average: RunningAverage = field(default_factory=RunningAverage)
@@ -84,6 +86,24 @@ class Saved:
     trying: int = 0
     high: int = 0
     holes: tuple[tuple[int, int], ...] = ()
+    log: str = ""
+
+    def failed(self, offset: int, died: bool) -> dict[int, History]:
+        """Give the failed attempts of records that are not done with, by offset.
+
+        Args:
+            offset: of the commit.
+            died: whether the member that made it ended without a word.
+        """
+        failed = {offset + beyond: History(attempts) for beyond, attempts in self.holes if attempts}
+        if self.attempts:
+            failed[offset] = History(self.attempts, self.since)
+        if self.trying and died:
+            # Its attempt ended the member that made it, and if it is the first one noticed, those before, too.
+            deadly = failed.setdefault(offset + self.trying - 1, History())
+            deadly.attempts = deadly.attempts or self.deaths
+            deadly.killed = True
+        return failed
 
     def to_text(self, offset: int) -> str:
         """Give the metadata of a commit at `offset`: JSON, the sum as an exact decimal, and at its end a checksum.
@@ -95,6 +115,7 @@ class Saved:
         if self.attempts:
             state |= {"attempts": self.attempts, "since": self.since}
         state |= {name: value for name in EXTRAS if (value := int(getattr(self, name)))}
+        state |= {"log": self.log} if self.log else {}
         if self.holes:
             state["holes"] = holes_to_text(self.holes)
         text = json.dumps(state, separators=(",", ":"))[:-1]
@@ -121,7 +142,7 @@ class Saved:
         return cls(
             RunningAverage.from_sum(state["count"], state["total"]), state["dead"], state["skipped"],
             state.get("attempts", 0), state.get("since", 0.0), at_work, deaths, trying, high,
-            holes_from_text(state.get("holes", "")),
+            holes_from_text(state.get("holes", "")), state.get("log", ""),
         )  # fmt: skip
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, Message, ShareConsumer
 
-from orderkit.account.audit import GroupState
 from orderkit.account.average import RunningAverage
 from orderkit.account.block import Attempt
+from orderkit.account.state import GroupState
 from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED
 from orderkit.brokers.dlq import NEEDED, prepare
 from orderkit.consuming.backlog import Backlog

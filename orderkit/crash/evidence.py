@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from orderkit.account.audit import GroupState, group_state
+from orderkit.account.state import GroupState, group_state
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters, read_topic
 from orderkit.delivery import TRANSACTION_TIMEOUT
 from orderkit.errors import OrderkitError

@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from orderkit.account.audit import group_state
+from orderkit.account.state import group_state
 from orderkit.crash.again import again
 from orderkit.crash.audit import judge
 from orderkit.crash.evidence import Trail, gather

@@ -14,7 +14,7 @@ from orderkit.dead_letters.mending import Mender, Unmended
 from orderkit.dead_letters.plans import MANY_PLANS
 from orderkit.dead_letters.reader import DeadLetterRecord, last_offsets
 from orderkit.dead_letters.seen import nothing_seen
-from orderkit.dead_letters.story import Headers
+from orderkit.dead_letters.story import Headers, header_list
 from orderkit.dead_letters.ways import Way, make_way
 from orderkit.errors import OrderkitError
 from orderkit.orders.avro import Codec
@@ -111,7 +111,7 @@ class Router:
         last: list[str] = []
         way, count, lanes, out = None, self._counts[1], self._lanes, batch.outgoing
         for message in messages:
-            headers: Any = message.headers() or ()
+            headers: Any = header_list(message)
             names = [name for name, _ in headers]
             if names != last or way is None:
                 last, way = names, self._find_way(tuple(names))
@@ -155,7 +155,7 @@ class Router:
         return [(letter, order) if self._only.matches(letter, order) else None for letter, order in pairs]
 
     def _decide(self, message: Message, looked: tuple[DeadLetterRecord, Any] | None, batch: Batch) -> None:
-        headers: Any = message.headers() or ()
+        headers: Any = header_list(message)
         way = self._find_way(tuple([name for name, _ in headers]))
         plan = way.plan
         if plan.dialect is None:

@@ -11,6 +11,7 @@ from confluent_kafka import Message
 from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters.plans import find_plan
 from orderkit.dead_letters.reader import read_topic
+from orderkit.dead_letters.story import header_list
 from orderkit.kafka import Connection
 
 PAGE = 8  # bits of an offset within one page: 256 offsets share a number
@@ -112,7 +113,7 @@ def check_replays(connection: Connection, topic: str, seen: Seen | None = None) 
     found, seen = ReplayCheck(topic), nothing_seen() if seen is None else seen
     with calm_collector():
         for message in read_topic(connection, topic):
-            headers: Any = message.headers()
+            headers: Any = header_list(message)
             if headers and (plan := find_plan(headers)).replays >= 0:
                 found.note(plan.replay_count(headers), plan.origin(headers), message, seen)
     return found

@@ -14,6 +14,7 @@ from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters.filters import LetterFilter, select
 from orderkit.dead_letters.plans import Plan, plan_for
 from orderkit.dead_letters.reader import DeadLetterRecord, read_batches, read_dead_letters
+from orderkit.dead_letters.story import header_list
 from orderkit.kafka import Connection
 from orderkit.orders.avro import Codec
 
@@ -126,7 +127,7 @@ def _kinds(messages: Sequence[Message]) -> Iterable[tuple[Any, ...]]:
     last: list[str] = []
     way = None
     for message in messages:
-        headers: Any = message.headers() or ()
+        headers: Any = header_list(message)
         names = [name for name, _ in headers]
         if names != last or way is None:
             last, way = names, _way(tuple(names))

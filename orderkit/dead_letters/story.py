@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from operator import methodcaller
 from typing import cast
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
@@ -23,6 +24,7 @@ NAMES = (
 OWN = tuple(PREFIX + name for name in NAMES)
 
 Headers = list[tuple[str, str | bytes | None]]
+UNREADABLE = "orderkit.unreadable", b"headers: the name of one is not UTF-8"
 
 # What other tools expect: header, what it tells, and the size of a big-endian integer (0: text).
 WRITTEN: dict[str, tuple[tuple[str, str, int], ...]] = {
@@ -60,9 +62,20 @@ WRITTEN: dict[str, tuple[tuple[str, str, int], ...]] = {
 WRITABLE = ("orderkit", *WRITTEN)
 
 
+# Not `message.headers()`: where that is called often, Python does not look whether the client has left an error behind.
+_given = methodcaller("headers")
+
+
 def header_list(message: Message) -> Headers:
-    """Give a record's headers as a list; a record without headers has an empty one."""
-    return cast(Headers, list(message.headers() or []))
+    """Give a record's headers as a list; a record without headers has an empty one.
+
+    The client gives none of them when one has a name that is not UTF-8: then a single header says so in their place.
+    """
+    try:
+        return cast(Headers, _given(message) or [])
+    except (SystemError, UnicodeDecodeError):
+        message.set_headers([UNREADABLE])  # the client would give a broken list from now on, and crash
+        return [UNREADABLE]
 
 
 def check_writable(dialect: str) -> str:

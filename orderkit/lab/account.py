@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderkit.account.audit import Report
+from orderkit.account.report import Report
 
 
 class Account:

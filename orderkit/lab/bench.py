@@ -10,9 +10,11 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from orderkit.account.audit import Report, account, dead_letter_origins, group_state
+from orderkit.account.audit import account, dead_letter_origins
 from orderkit.account.average import RunningAverage
 from orderkit.account.block import Attempt
+from orderkit.account.report import Report
+from orderkit.account.state import group_state
 from orderkit.account.tally import DEAD
 from orderkit.brokers import EmbeddedBroker
 from orderkit.consumer import RetryingConsumer

@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from orderkit.account.audit import GroupState, group_state
+from orderkit.account.state import GroupState, group_state
 from orderkit.brokers import ApacheBroker
 from orderkit.consumer import RetryingConsumer
 from orderkit.crash.plan import Injury

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from itertools import groupby
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from orderkit.consuming.partition import Partition
 from orderkit.kafka import Connection
 from orderkit.members.commits import Committer, Key, saved_with
 from orderkit.members.lag import Ends
-from orderkit.members.offsets import Offsets, beginning, complain, start_at
+from orderkit.members.logs import Logs
+from orderkit.members.offsets import Offsets, beginning, start_at
 from orderkit.members.patience import HASTE, leave_group
+from orderkit.members.records import by_partition, key_of, keys_of
 from orderkit.members.stranded import Lookout
 
 log = logging.getLogger("orderkit")
@@ -39,6 +40,8 @@ class GroupMember:
         revoked: called with partitions that are about to go, while they can still be committed.
         lost: called with partitions that have just gone.
         undone: called with one of those when it is known where its last commit stands: all after it comes again.
+        expired: called with a partition and offsets whose records are gone unread.
+        begun: called with a partition whose log is gone: another one has taken its place.
         settings: further librdkafka properties.
     """
 
@@ -53,6 +56,8 @@ class GroupMember:
         revoked: Callable[[list[Partition]], None],
         lost: Callable[[list[Partition]], None],
         undone: Callable[[Partition], None],
+        expired: Callable[[Partition, range], None],
+        begun: Callable[[Partition], None],
         settings: dict[str, object] | None = None,
     ) -> None:
         self.group = group
@@ -61,10 +66,10 @@ class GroupMember:
         self.rebalances = 0
         self.commits = Committer(self.parts)
         self.stopping = False
-        self._kin = _key if len(topics) > 1 else Message.partition  # the latter costs no call of ours
         self._batch = batch
         self._keep = keep
-        self._revoked, self._lost, self._undone = revoked, lost, undone
+        self._revoked, self._lost, self._undone, self._begun = revoked, lost, undone, begun
+        self._logs = Logs(connection, self.parts, expired, self._begin)
         self._paused: set[Key] = set()
         self._ends = Ends()
         self._assigned: set[Key] = set()  # to this client, as far as its callbacks have run
@@ -82,7 +87,10 @@ class GroupMember:
 
     def _open(self) -> Consumer:
         """Open a client that joins the group."""
-        client = self._connection.consumer(self.group, on_commit=self.commits.answered, **self._settings)
+        client = self._connection.consumer(
+            self.group, on_commit=self.commits.answered, auto_offset_reset="error", enable_partition_eof=True,
+            **self._settings,
+        )  # fmt: skip
         self.commits.client = client
         client.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         return client
@@ -98,25 +106,23 @@ class GroupMember:
         Raises:
             OrderkitError: a topic is gone, or may not be read.
         """
-        first = self.client.poll(wait)
+        moved: list[tuple[Partition, list[Message]]] = [(part, []) for part in self._logs.move_on(self.client)]
+        first = self.client.poll(0.0 if moved else wait)
         self._ends.look(self.client, self.parts)
         if first is None:
             self._look_for_brokers()
-            return []
+            return moved
         self._lookout.heard()
         self._left.clear()
         messages = self.client.consume(self._batch - 1, 0)
-        if _key(first) not in self._left:  # else its assignment has ended meanwhile, and it comes again in the next one
+        if key_of(first) not in self._left:  # else its assignment has ended, and it comes again in the next one
             messages = [first, *messages]
         if any(map(Message.error, messages)):
-            for error in filter(None, map(Message.error, messages)):
-                complain(error)
+            for event in filter(Message.error, messages):
+                self._logs.hear(event)
             messages = [message for message in messages if not message.error()]
-        by_part: dict[Key, list[Message]] = {}
-        for _, run in groupby(messages, self._kin):
-            some = list(run)
-            by_part.setdefault(_key(some[0]), []).extend(some)
-        return [(self.parts[key], some) for key, some in by_part.items() if key in self.parts]
+        fetched = by_partition(messages, one_topic=len(self._topics) == 1)
+        return moved + [(self.parts[key], some) for key, some in fetched.items() if key in self.parts]
 
     def hold(self, part: Partition, until: float) -> None:
         """Let a partition wait until a time on the monotonic clock; the others flow, and polling goes on."""
@@ -153,18 +159,20 @@ class GroupMember:
 
     def _on_assign(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         self.rebalances += 1
-        self._assigned.update(_keys(offsets))
+        self._assigned.update(keys_of(offsets))
         starts: list[TopicPartition] = []
         # The doubts not earlier: until the group has let us in again, a commit that was sent before may still arrive.
         unsure = [TopicPartition(*part.key) for part in self._unsure]
         found = self.offsets.read([*offsets, *unsure])
         self._settle(found[len(offsets) :])
-        suspects = SUSPECTS * self._batch
+        ids, suspects = self._logs.ids(one.topic for one in offsets), SUSPECTS * self._batch
         for offset in found[: len(offsets)]:
             at, saved = max(offset.offset, -1), saved_with(offset, logging.WARNING)
             part = Partition(offset.topic, offset.partition, at, saved, keep=self._keep, suspects=suspects)
-            self.parts[part.key] = part
-            starts.append(TopicPartition(*part.key, offset.offset if offset.offset >= 0 else self._beginning))
+            current = self._logs.adopt(part, ids.get(part.topic, ""))
+            self.parts[part.key] = current
+            begins = self._beginning if current is part else OFFSET_BEGINNING
+            starts.append(TopicPartition(*part.key, current.came_to if current.came_to >= 0 else begins))
         if starts:
             start_at(self.client, starts)
         self._ends.look_soon()
@@ -178,11 +186,11 @@ class GroupMember:
         self._on_lost(client, offsets)
 
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
-        self._assigned.difference_update(_keys(offsets))
+        self._assigned.difference_update(keys_of(offsets))
         self.let_go(self._mine(offsets))
 
     def _mine(self, offsets: list[TopicPartition]) -> list[Partition]:
-        return [self.parts[key] for key in _keys(offsets) if key in self.parts]
+        return [self.parts[key] for key in keys_of(offsets) if key in self.parts]
 
     def let_go(self, parts: list[Partition], *, doubtful: bool = False) -> None:
         """Let partitions go.
@@ -225,6 +233,16 @@ class GroupMember:
         self._undone(part)
         return again
 
+    def _begin(self, part: Partition, again: Partition) -> None:
+        """Put the partition of another log in the place of one whose log is gone."""
+        self.commits.forget(part)
+        self._unsure = [one for one in self._unsure if one.key != part.key]
+        self.release(part)
+        if part.key in self.parts:
+            self.parts[part.key] = again
+            self._lost([part])
+        self._begun(part)
+
     def lag(self) -> dict[Key, int]:
         """Give the records that each partition is behind, as far as the client has heard."""
         return self._ends.lag(self.parts)
@@ -240,11 +258,3 @@ class GroupMember:
             patience = HASTE  # the broker is silent
         self._lookout.finish()
         leave_group(self.client, lambda: not self._assigned, stays=self._is_static, patience=patience)
-
-
-def _keys(offsets: list[TopicPartition]) -> list[Key]:
-    return [(offset.topic, offset.partition) for offset in offsets]
-
-
-def _key(message: Message) -> Key:
-    return message.topic() or "", message.partition() or 0

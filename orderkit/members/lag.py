@@ -34,4 +34,4 @@ class Ends:
     def lag(self, parts: Mapping[Key, Partition]) -> dict[Key, int]:
         """Give the records that each partition is behind; one that nothing was heard of is left out."""
         ends = self._ends
-        return {key: max(0, ends[key] - max(0, part.next)) for key, part in list(parts.items()) if key in ends}
+        return {key: max(0, ends[key] - part.stands) for key, part in list(parts.items()) if key in ends}

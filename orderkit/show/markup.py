@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from orderkit.account.tally import FATES
 
 if TYPE_CHECKING:
-    from orderkit.account.audit import Report
+    from orderkit.account.report import Report
     from orderkit.ledger import Ledger
 
-SUMS = ("produced", "averaged", "dead", "skipped", "in_flight", "retries", "lost", "duplicated", "average")
+SUMS = ("produced", "averaged", "dead", "skipped", "in_flight", "expired", "retries", "lost", "duplicated", "average")
 COLUMNS = ("topic", "partition", "offset", "order_id", "price", "attempt", "fate", "wait", "reason", "error")
 LATEST = 10  # attempts of a ledger that are shown; the frame has all
 
@@ -29,9 +29,9 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def report_html(report: Report) -> str:
     """Give a report's sums, and its verdict."""
     told = report.as_dict()
-    sums = table(_spoken(SUMS), [[str(told[name]) for name in SUMS]])
-    verdict = "Every order is accounted for." if report.conserved else "The law is broken."
-    return f"{sums}<p>{verdict}</p>"
+    names = [name for name in SUMS if told[name] or name != "expired"]
+    sums = table(_spoken(names), [[str(told[name]) for name in names]])
+    return f"{sums}<p>{report.verdict.capitalize()}.</p>"
 
 
 def ledger_html(ledger: Ledger) -> str:
@@ -40,7 +40,8 @@ def ledger_html(ledger: Ledger) -> str:
     many = dropped + len(columns[0])
     latest = [list(map(_told, COLUMNS, event)) for event in zip(*(column[-LATEST:] for column in columns), strict=True)]
     numbered = [[str(many - len(latest) + i), *event] for i, event in enumerate(latest)]
-    counts = table(FATES, [list(map(str, ledger.counts))])
+    told = dict(zip(FATES, ledger.counts, strict=True)) | ({"expired": ledger.expired} if ledger.expired else {})
+    counts = table(list(told), [list(map(str, told.values()))])
     return f"{counts}<p>The latest {len(latest)} of {many} attempts:</p>{table(_spoken(('seq', *COLUMNS)), numbered)}"
 
 

@@ -1,0 +1,71 @@
+"""The account of a run, in numbers and in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from orderkit.show.markup import report_html
+
+
+@dataclass(frozen=True)
+class Report:
+    """The account of a run: produced = averaged + dead + skipped + in flight, or something is wrong.
+
+    Args:
+        produced: orders that the broker acknowledged (or, without a producer in the run, that were fetched).
+        averaged, dead, skipped: orders with that fate.
+        in_flight: orders with no fate yet, that will be delivered again.
+        lost: orders with no fate that will not be delivered again, or whose dead letter is missing.
+        duplicated: fates beyond an order's first.
+        retries: failed delivery attempts that were followed by another.
+        average: the group's running average, as a decimal string.
+        seed: decides orders and fates.
+        broker: what kind of broker it was.
+        expired: orders that went out of the log before anybody was done with them: the topic's retention took them, or
+            somebody who deleted records, or the whole topic.
+    """
+
+    produced: int
+    averaged: int
+    dead: int
+    skipped: int
+    in_flight: int
+    lost: int
+    duplicated: int
+    retries: int
+    average: str
+    seed: int
+    broker: str
+    expired: int = 0
+
+    @property
+    def conserved(self) -> bool:
+        """Whether every order is accounted for, once: none is lost, none doubled, and none expired unread."""
+        return self._adds_up and not self.expired
+
+    @property
+    def _adds_up(self) -> bool:
+        accounted = self.averaged + self.dead + self.skipped + self.in_flight + self.expired
+        return not self.lost and not self.duplicated and self.produced == accounted
+
+    @property
+    def verdict(self) -> str:
+        """What the sums come to, in a few words."""
+        if not self._adds_up:
+            return "THE LAW IS BROKEN"
+        return f"{self.expired} expired unread" if self.expired else "every order is accounted for"
+
+    def as_dict(self) -> dict[str, object]:
+        """Give the report as it goes into JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        sums = f"{self.produced} produced = {self.averaged} averaged + {self.dead} dead + {self.skipped} skipped"
+        expired = f" + {self.expired} expired" if self.expired else ""
+        return (
+            f"{sums} + {self.in_flight} in flight{expired}; {self.retries} retries; "
+            f"lost {self.lost}, duplicated {self.duplicated}; average {self.average}: {self.verdict}"
+        )
+
+    def _repr_html_(self) -> str:
+        return report_html(self)
