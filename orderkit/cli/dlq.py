@@ -85,11 +85,10 @@ def list_(**options: Any) -> None:
 @json_option
 def show(**options: Any) -> None:
     """Show one dead letter: the order, its bytes, its headers and its story."""
-    place = parse_place(options["which"])
+    place, codec = parse_place(options["which"]), make_codec(options)
     letter = read_one(make_connection(options), options["dlq_topic"], *place)
     if letter is None:
         raise OrderkitError(f"There is no dead letter {options['which']}. `orderkit dlq list` shows what there is.")
-    codec = make_codec(options)
     order = codec.decode_batch([letter.value])[0]
     if options["as_json"]:
         print_json(_whole(letter, order))

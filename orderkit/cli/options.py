@@ -104,7 +104,7 @@ def make_connection(options: Mapping[str, Any]) -> Connection:
 
 def make_codec(options: Mapping[str, Any]) -> Codec:
     """Make the codec that the reading options ask for."""
-    registry = Registry(options["registry"]) if options["registry"] else None
+    registry = None if options["registry"] is None else Registry(options["registry"])
     return Codec(schema=options["schema"], writers=options["writers"], registry=registry)
 
 

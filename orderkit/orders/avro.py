@@ -103,14 +103,15 @@ class Codec:
         failures: list[Failure] = []
         for start, writer in readings:
             try:
-                return self._read(whole[start:], start, writer)
+                return self._read(whole, start, writer)
             except (Poison, Permanent) as failure:
                 failures.append(failure)
         raise next((each for each in failures if isinstance(each, Permanent)), failures[0])
 
-    def _read(self, body: bytes, start: int, writer: Writer) -> Order:
+    def _read(self, value: bytes, start: int, writer: Writer) -> Order:
         """Read an order that begins at byte `start` of its value."""
-        source, size = BytesIO(body), start + len(body)
+        body, size = value[start:], len(value)
+        source = BytesIO(body)
         try:
             order: Any = fastavro.schemaless_reader(source, writer.schema, None)
             left = len(body) - source.tell()

@@ -34,8 +34,9 @@ class Registry:
             raise OrderkitError(told) from None
         try:
             self._client: Any = SchemaRegistryClient({"url": url, "timeout": TIMEOUT})
-            split = urlsplit(url)
-            self.place = f"{split.hostname}:{split.port}" if split.port else str(split.hostname)  # without a password
+            self.place = urlsplit(url).netloc.rpartition("@")[2]  # without a password
+            if not urlsplit(url).hostname or urlsplit(url).port == 0:
+                raise ValueError(f"{url!r} names no host")
         except ValueError as error:
             raise UsageError(f"--schema-registry: {error}. Write it as in http://localhost:8081.") from None
         self._url, self._refused = url, SchemaRegistryError
