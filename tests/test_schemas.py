@@ -275,6 +275,17 @@ def test_a_writer_that_can_never_be_read_is_refused(writer: Any, told: str, writ
     assert str(path) in str(caught.value)
 
 
+def test_types_that_are_nested_too_deeply_are_refused(write: Write) -> None:
+    """A nesting that cannot be compared is said in one line."""
+
+    def nested(depth: int) -> bytes:
+        field = {"name": "note", "type": "@", "default": []}
+        kind = '{"type": "array", "items": ' * depth + '"int"' + "}" * depth
+        return json.dumps(record(*FIELDS, field)).replace('"@"', kind).encode()
+
+    assert "nested too deeply" in refusal(write(nested(700)), write(nested(701)))
+
+
 @pytest.mark.parametrize(
     ("kind", "order"), [(["null", "float"], None), (["float", "double"], ("double", 1.5)), (["int", "string"], "3")]
 )

@@ -33,7 +33,10 @@ def mismatch(writer: Any, reader: Any, writers: Names | None = None, readers: Na
         writers: the writer's named types, by full name.
         readers: the reader's.
     """
-    return _Match(writers or {}, readers or {}).why(writer, reader)
+    try:
+        return _Match(writers or {}, readers or {}).why(writer, reader)
+    except RecursionError:
+        return "the types are nested too deeply to be compared"
 
 
 class _Match:
