@@ -20,7 +20,7 @@ def bounds(lines: list[str]) -> dict[str, str]:
     """Read `name>=version` lines; nothing else is allowed on them: no upper bound, no pin, no build string."""
     found = {}
     for line in lines:
-        match = re.fullmatch(r"([a-z0-9-]+)>=([0-9.]+)", line)
+        match = re.fullmatch(r"([a-z0-9-]+(?:\[[a-z]+\])?)>=([0-9.]+)", line)
         assert match, f"{line!r} is not a name with a lower bound"
         found[PYPI_NAMES.get(match[1], match[1])] = match[2]
     return found

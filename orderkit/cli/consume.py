@@ -22,12 +22,13 @@ from orderkit.cli.options import (
     fault_options,
     json_option,
     make_budget,
+    make_codec,
     make_connection,
     make_faults,
     make_policy,
     print_json,
+    reading_options,
     retry_options,
-    schema_option,
     stop_on_signal,
     topic_options,
 )
@@ -37,7 +38,6 @@ from orderkit.dead_letters import WRITABLE
 from orderkit.delivery import MODES
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.ledger import Ledger
-from orderkit.orders.avro import Codec
 from orderkit.show.logs import FORMATS, DecisionLog, set_format
 from orderkit.show.view import consuming
 
@@ -63,7 +63,7 @@ Watcher = Callable[[], object]  # called after each turn of the loop
     "--delivery", default="at-least-once", show_default=True, help=f"When offsets are committed: {', '.join(MODES)}."
 )
 @click.option("--instance", metavar="NAME", help="With exactly-once: names this consumer, the same after a restart.")
-@schema_option
+@reading_options
 @click.option(
     "--dialect",
     default="orderkit",
@@ -104,7 +104,7 @@ def consume(**options: Any) -> int:
         delivery=options["delivery"],
         instance=options["instance"],
         budget=make_budget(options),
-        codec=Codec(schema=options["schema"]),
+        codec=make_codec(options),
         ledger=ledger,
         seed=options["seed"],
     )

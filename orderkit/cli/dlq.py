@@ -20,12 +20,14 @@ from orderkit.cli.letters import (
     when,
 )
 from orderkit.cli.options import (
+    as_text,
     at_least,
     connection_options,
     json_option,
+    make_codec,
     make_connection,
     print_json,
-    schema_option,
+    reading_options,
     topic_options,
 )
 from orderkit.cli.replay import replay
@@ -35,7 +37,6 @@ from orderkit.dead_letters.filters import parse_place
 from orderkit.dead_letters.seen import check_replays
 from orderkit.dead_letters.stats import NAMED, Stats, count_letters
 from orderkit.errors import OrderkitError
-from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
@@ -56,14 +57,14 @@ dlq.add_command(replay)
 @click.option("--limit", type=int, help="At most so many.")
 @filter_options
 @format_option
-@schema_option
+@reading_options
 @topic_options
 @connection_options
 @json_option
 def list_(**options: Any) -> None:
     """List dead letters, a line each."""
     at_least("limit", options["limit"], 0)
-    codec = Codec(schema=options["schema"])
+    codec = make_codec(options)
     only, topic = make_filter(options, codec), options["dlq_topic"]
     letters = read_dead_letters(make_connection(options), topic)
     pairs = islice(select(letters, only, codec), options["limit"])
@@ -78,17 +79,16 @@ def list_(**options: Any) -> None:
 
 @dlq.command()
 @click.argument("which", metavar="PARTITION:OFFSET")
-@schema_option
+@reading_options
 @topic_options
 @connection_options
 @json_option
 def show(**options: Any) -> None:
     """Show one dead letter: the order, its bytes, its headers and its story."""
-    place = parse_place(options["which"])
+    place, codec = parse_place(options["which"]), make_codec(options)
     letter = read_one(make_connection(options), options["dlq_topic"], *place)
     if letter is None:
         raise OrderkitError(f"There is no dead letter {options['which']}. `orderkit dlq list` shows what there is.")
-    codec = Codec(schema=options["schema"])
     order = codec.decode_batch([letter.value])[0]
     if options["as_json"]:
         print_json(_whole(letter, order))
@@ -131,7 +131,7 @@ def _value(value: bytes | None, order: Order | Failure) -> None:
         found = re.search(r"\(at byte (\d+)", str(order))
         mark = int(found[1]) if found else None
     else:
-        _line("order", json.dumps(order, ensure_ascii=False))
+        _line("order", json.dumps(order, ensure_ascii=False, default=as_text))
     click.echo(_dump(value or b"", mark))
 
 
@@ -155,13 +155,13 @@ def _dump(value: bytes, mark: int | None = None) -> str:
 @click.option("--replayed", is_flag=True, help="Look in --topic for records that were replayed, and replayed twice.")
 @filter_options
 @format_option
-@schema_option
+@reading_options
 @topic_options
 @connection_options
 @json_option
 def stats(**options: Any) -> int:
     """Count dead letters by reason, exception, origin, group, attempts, dialect and replays."""
-    connection, codec = make_connection(options), Codec(schema=options["schema"])
+    connection, codec = make_connection(options), make_codec(options)
     only = make_filter(options, codec)
     found = count_letters(connection, options["dlq_topic"], only, codec)
     check = check_replays(connection, options["topic"]) if options["replayed"] else None

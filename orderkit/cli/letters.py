@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from orderkit.cli.options import Command
+from orderkit.cli.options import Command, as_text
 from orderkit.dead_letters import DIALECTS, DeadLetterRecord, LetterFilter, Where
 from orderkit.dead_letters.filters import parse_attempts, parse_time
 from orderkit.kafka import DEAD_LETTERS
@@ -135,7 +135,7 @@ def print_csv(pairs: Pairs) -> None:
 def print_rows(topic: str, pairs: Pairs) -> None:
     """Print dead letters as one JSON object, however many there are."""
     click.echo(f'{{"topic": {json.dumps(topic)}, "dead_letters": [')
-    for part in _joined(json.dumps(row(*pair)) for pair in pairs):
+    for part in _joined(json.dumps(row(*pair), default=as_text) for pair in pairs):
         click.echo(part, nl=False)
     click.echo("\n]}")
 

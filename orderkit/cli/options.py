@@ -14,8 +14,9 @@ from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
 from orderkit.consuming.consumers import ENGINE_NAMES
 from orderkit.errors import UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
-from orderkit.orders.avro import WIRES
+from orderkit.orders.avro import WIRES, Codec
 from orderkit.orders.faults import Faults
+from orderkit.orders.registry import Registry
 from orderkit.retry import RetryPolicy
 from orderkit.retry.backoff import FORMULAS, Backoff
 from orderkit.retry.budget import Limits
@@ -49,6 +50,17 @@ topic_options = _stack(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
 wire_option = click.option("--wire", default="single", show_default=True, help=f"Wire format: {', '.join(WIRES)}.")
 schema_option = click.option("--schema", metavar="FILE", help="An Avro schema of orders, instead of the kit's own.")
+reading_options = _stack(
+    schema_option,
+    click.option(
+        "--writer-schema",
+        "writers",
+        metavar="FILE",
+        multiple=True,
+        help="Orders may have been written with it, too; may be given again.",
+    ),
+    click.option("--schema-registry", "registry", metavar="URL", help="Knows the ids in Confluent's framing."),
+)
 
 
 def retry_options(base: float) -> Callable[[Command], Command]:
@@ -88,6 +100,12 @@ def fault_options(transient: float = 0.0, permanent: float = 0.0) -> Callable[[C
 def make_connection(options: Mapping[str, Any]) -> Connection:
     """Make the connection that the connection options ask for."""
     return connect(options["bootstrap_server"], options["command_config"])
+
+
+def make_codec(options: Mapping[str, Any]) -> Codec:
+    """Make the codec that the reading options ask for."""
+    registry = None if options["registry"] is None else Registry(options["registry"])
+    return Codec(schema=options["schema"], writers=options["writers"], registry=registry)
 
 
 def open_broker(stack: ExitStack, options: Mapping[str, Any]) -> Broker | Connection:
@@ -146,7 +164,12 @@ def at_least(name: str, value: float | None, least: float) -> None:
 
 def print_json(answer: Mapping[str, object]) -> None:
     """Print one JSON object."""
-    click.echo(json.dumps(answer, indent=2))
+    click.echo(json.dumps(answer, indent=2, default=as_text))
+
+
+def as_text(value: object) -> str:
+    """Give for JSON what it has no word for: bytes are text, a code point for each, as in Avro's own JSON."""
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from orderkit.cli.options import (
     at_least,
     connection_options,
     json_option,
+    make_codec,
     make_connection,
     print_json,
-    schema_option,
+    reading_options,
     stop_on_signal,
 )
 from orderkit.dead_letters import DLQ_CONFIG
@@ -26,7 +27,6 @@ from orderkit.dead_letters.parallel import ParallelReplay
 from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import UsageError
-from orderkit.orders.avro import Codec
 
 Job = Replay | ParallelReplay
 FATES = {
@@ -54,7 +54,7 @@ FATES = {
 @click.option("--group", help="Whose offsets are the progress; by default one for this source, target and filter.")
 @click.option("--yes", is_flag=True, help="Move without asking.")
 @click.option("--dry-run", is_flag=True, help="Show what would move, and move nothing.")
-@schema_option
+@reading_options
 @dlq_topic_option
 @connection_options
 @json_option
@@ -82,10 +82,10 @@ def replay(**options: Any) -> int:
 
 def _maker(options: dict[str, Any]) -> Callable[[], Job]:
     """Read the options; give a function that makes the job, once to look and once to move."""
-    connection, codec = make_connection(options), Codec(schema=options["schema"])
+    connection, codec = make_connection(options), make_codec(options)
     only, source, parking = make_filter(options, codec), options["dlq_topic"], options["parking"]
     transform = options["transform"]
-    mender = Mender(load_transform(transform), options["schema"]) if transform else None
+    mender = Mender(load_transform(transform), options["schema"], codec) if transform else None
     if parking is not None and parking not in (source, options["to"]) and not options["dry_run"]:
         connection.create_topics({parking: len(connection.partitions(source))}, DLQ_CONFIG)
     settings: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,11 +50,13 @@ class Mender:
     Args:
         transform: the function.
         schema: an Avro schema file of orders; `None` for the kit's own.
+        reader: what the orders were read with, where others than `schema` may have written them.
     """
 
-    def __init__(self, transform: Transform, schema: str | Path | None = None) -> None:
+    def __init__(self, transform: Transform, schema: str | Path | None = None, reader: Codec | None = None) -> None:
         self._transform = transform
         self._schema = schema
+        self._reader = reader or Codec(schema=schema)
         self._codecs: dict[tuple[str, int], Codec] = {}
 
     def mend(self, letter: DeadLetterRecord, order: Order | Failure | None) -> bytes | None:
@@ -71,10 +74,18 @@ class Mender:
                 raise TypeError(f"the transform gave a {type(mended).__name__}, not an order, bytes or None")
             codec = self._codec_for(letter.value or b"", readable)
             value = codec.encode(cast(Order, mended))
-            codec.decode(value)  # refuses an order that makes no sense
+            self._check(value, codec)
         except Exception as error:  # whatever somebody's function raises
             raise Unmended(f"{letter.place}: {type(error).__name__}: {error}") from error
         return value
+
+    def _check(self, value: bytes, codec: Codec) -> None:
+        """Refuse an order that makes no sense, or that would be read with another schema than it was written with."""
+        meant = codec.decode(value)
+        with suppress(Failure):
+            if self._reader.decode(value) == meant:
+                return
+        raise ValueError("its wire format does not say which schema wrote it, and another would be taken; give bytes")
 
     def _codec_for(self, before: bytes, readable: bool) -> Codec:
         """Give the codec that writes the wire format which the value had, if it had one."""

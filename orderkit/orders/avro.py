@@ -8,61 +8,32 @@ be a raw order.
 
 from __future__ import annotations
 
-import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from importlib.resources import files
 from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
 import fastavro
-from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
+from fastavro.read import SchemaResolutionError
 
-from orderkit.errors import UsageError, check_known
+from orderkit.errors import check_known
 from orderkit.orders.order import Order, check_order
+from orderkit.orders.registry import Registry
+from orderkit.orders.resolution import RULE
+from orderkit.orders.schemas import FIELDS, SINGLE, load_schema, order_schema, read_order_schema
+from orderkit.orders.writers import CONFLUENT, CONFLUENT_SIZE, SINGLE_SIZE, Writer, Writers
 from orderkit.retry import Failure, Permanent, Poison
 
+__all__ = [
+    "CONFLUENT", "CONFLUENT_SIZE", "SINGLE", "WIRES", "Codec",
+    "encoded_length", "load_schema", "order_schema", "zigzag",
+]  # fmt: skip
 WIRES = ("single", "raw", "confluent")
-FIELDS = {"orderId": "string", "product": "string", "price": "float"}
-CONFLUENT = b"\x00"
-CONFLUENT_SIZE = 5
 SHORT = 64  # a text of fewer bytes has its length in one byte
 SHORT_NAME = frozenset(range(2, 2 * SHORT, 2))  # and that byte is twice the length; an id is not empty
-SINGLE = b"\xc3\x01"
-
-
-def order_schema() -> str:
-    """Read the order's schema, as it lies in `schemas/order.avsc` and in the wheel."""
-    inside = files("orderkit") / "schemas" / "order.avsc"
-    beside = Path(__file__).parents[2] / "schemas" / "order.avsc"
-    return inside.read_text("utf-8") if inside.is_file() else beside.read_text("utf-8")
-
-
-def load_schema(path: str | Path | None = None) -> dict[str, Any]:
-    """Read an Avro schema file that describes orders.
-
-    Args:
-        path: an `.avsc` file; `None` for the kit's own.
-
-    Raises:
-        UsageError: the file is missing, broken, or describes something that an order does not fit.
-    """
-    try:
-        schema = json.loads(Path(path).read_text("utf-8") if path else order_schema())
-        fastavro.parse_schema(schema)
-        fields = {field["name"]: field for field in schema["fields"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SchemaParseException) as error:
-        told = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        raise UsageError(f"Schema file {path} cannot be used: {told}.") from None
-    for name, kind in FIELDS.items():
-        if fields.get(name, {}).get("type") != kind:
-            raise UsageError(f"Schema file {path} is no order schema: field {name!r} must be of type {kind!r}.")
-    if extra := [name for name in fields if name not in FIELDS and "default" not in fields[name]]:
-        raise UsageError(f"Schema file {path} is incompatible: new field {extra[0]!r} needs a default.")
-    return dict(schema)
 
 
 class Codec:
@@ -70,26 +41,30 @@ class Codec:
 
     Args:
         wire: the format to write: `single`, `raw` or `confluent`. Reading takes all three.
-        schema: an Avro schema file; `None` for the kit's own.
-        schema_id: the id in Confluent's framing. There is no registry here: on reading any id is taken for `schema`.
+        schema: an Avro schema file, to write and read with; `None` for the kit's own.
+        schema_id: the id to write in Confluent's framing.
+        writers: schema files that orders may have been written with, beside `schema` and the kit's own. What they wrote
+            is read as `schema` has it (Avro specification, "Schema Resolution").
+        registry: knows the writers behind the ids in Confluent's framing. Without one, an id says nothing.
 
     Raises:
-        UsageError: an unknown wire format or an unusable schema file.
+        UsageError: an unknown wire format, an unusable schema file, or a writer that `schema` can never read.
     """
 
-    def __init__(self, wire: str = "single", schema: str | Path | None = None, schema_id: int = 1) -> None:
+    def __init__(
+        self,
+        wire: str = "single",
+        schema: str | Path | None = None,
+        schema_id: int = 1,
+        writers: Iterable[str | Path] = (),
+        registry: Registry | None = None,
+    ) -> None:
         check_known("wire format", wire, WIRES)
-        source = load_schema(schema)
-        self.schema = fastavro.parse_schema(source)
-        # The fingerprint is written little-endian.
-        mark = bytes.fromhex(fingerprint(to_parsing_canonical_form(source), "CRC-64-AVRO"))
-        self._single = SINGLE + mark
-        self._prefix = {
-            "single": self._single,
-            "raw": b"",
-            "confluent": CONFLUENT + schema_id.to_bytes(4, "big"),
-        }[wire]
-        self._plain = [field["name"] for field in source["fields"]] == list(FIELDS)
+        own = read_order_schema(schema)
+        self.schema = own.parsed
+        self._writers = Writers(own, writers, registry)
+        self._prefix = {"single": own.mark, "raw": b"", "confluent": CONFLUENT + schema_id.to_bytes(4, "big")}[wire]
+        self._plain = own.is_plain
 
     def encode(self, order: Order) -> bytes:
         """Give an order's bytes on the wire."""
@@ -124,29 +99,42 @@ class Codec:
             Poison: the bytes are no order; the message says why, and at which byte.
             Permanent: they are an order that makes no sense.
         """
-        body, start = self._body(value)
+        whole, readings = self._body(value)
+        failures: list[Failure] = []
+        for start, writer in readings:
+            try:
+                return self._read(whole, start, writer)
+            except (Poison, Permanent) as failure:
+                failures.append(failure)
+        raise next((each for each in failures if isinstance(each, Permanent)), failures[0])
+
+    def _read(self, value: bytes, start: int, writer: Writer) -> Order:
+        """Read an order that begins at byte `start` of its value."""
+        body, size = value[start:], len(value)
         source = BytesIO(body)
         try:
-            order: Any = fastavro.schemaless_reader(source, self.schema, None)
-        except Exception as error:  # whatever fastavro runs into, the bytes are to blame
-            at = min(start + source.tell(), len(value or b""))
-            why = str(error).partition(" from <")[0] or "the bytes end too early"
-            raise Poison(f"no order: {why} (at byte {at} of {len(value or b'')})") from error
-        if source.tell() != len(body):
+            order: Any = fastavro.schemaless_reader(source, writer.schema, None)
             left = len(body) - source.tell()
+            if writer.reader is not None and not left:  # again: fields that it skips, fastavro does not look at
+                source.seek(0)
+                order = fastavro.schemaless_reader(source, writer.schema, writer.reader)
+        except Exception as error:  # whatever fastavro runs into, the bytes are to blame
+            at = min(start + source.tell(), size)
+            why = str(error).partition(" from <")[0] or "the bytes end too early"
+            rule = f", {RULE}" if isinstance(error, SchemaResolutionError) else ""
+            raise Poison(f"no order: {why} (at byte {at} of {size}{rule})") from error
+        if left:
             raise Poison(f"no order: {left} bytes left over (at byte {start + source.tell()})")
+        if writer.reader is not None:
+            writer.settle(order)
         check_order(order)
         return order  # type: ignore[no-any-return]
 
-    def _body(self, value: bytes | None) -> tuple[bytes, int]:
-        """Take the framing off; give the body and where it starts."""
+    def _body(self, value: bytes | None) -> tuple[bytes, Sequence[tuple[int, Writer]]]:
+        """Give the bytes, and who may have written the order in them, with where it then starts."""
         if not value:
             raise Poison("the record has no value (a tombstone)" if value is None else "the value is empty")
-        if value.startswith(SINGLE):
-            if not value.startswith(self._single):
-                raise Poison(f"written with another schema: fingerprint {value[2:10].hex()} is not known here")
-            return value[10:], 10
-        return (value[5:], 5) if value.startswith(CONFLUENT) else (value, 0)
+        return value, self._writers.readings(value)
 
     def decode_batch(self, values: Sequence[bytes | None]) -> list[Order | Failure]:
         """Read many orders at once; what is no order comes back as its `Poison` or `Permanent`, in its place."""
@@ -197,12 +185,19 @@ class Codec:
         if not (self._plain and values and all(values)):
             return None
         full = cast(Sequence[bytes], values)
-        for mark in (self._single, CONFLUENT):
-            if full[0].startswith(mark):
-                size = len(mark) if mark == self._single else CONFLUENT_SIZE
-                same = set(map(itemgetter(slice(len(mark))), full)) == {mark}
-                return list(map(itemgetter(slice(size, None)), full)) if same else None
-        return full  # a raw one cannot start with either mark: its first byte is the length of an id
+        try:
+            if not self._writers.readings(full[0])[0][1].is_plain:
+                return None
+        except Poison:
+            return None
+        if full[0].startswith(SINGLE):
+            mark, size = full[0][:SINGLE_SIZE], SINGLE_SIZE
+        elif full[0].startswith(CONFLUENT):  # with a registry all ids have to be the same
+            mark, size = full[0][: CONFLUENT_SIZE if self._writers.registry else len(CONFLUENT)], CONFLUENT_SIZE
+        else:
+            return full  # a raw one cannot start with either mark: its first byte is the length of an id
+        same = set(map(itemgetter(slice(len(mark))), full)) == {mark}
+        return list(map(itemgetter(slice(size, None)), full)) if same else None
 
 
 FIRST, LAST_FOUR = itemgetter(0), itemgetter(slice(-4, None))
