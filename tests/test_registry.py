@@ -17,7 +17,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from orderkit.account.audit import group_state
+from orderkit.account.state import group_state
 from orderkit.brokers import EmbeddedBroker
 from orderkit.cli import main
 from orderkit.dead_letters.mending import Mender, Unmended
