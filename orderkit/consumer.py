@@ -25,6 +25,7 @@ from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 from orderkit.ledger import Ledger
 from orderkit.members.group import GroupMember
 from orderkit.members.patience import HASTE, LEAVING
+from orderkit.names import MOST_AT_ONCE, check_count, check_dead_letter_topic, check_group, check_seconds, check_topic
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Reason, RetryPolicy, classify
@@ -59,6 +60,7 @@ class RetryingConsumer(Attempts):
         slice: seconds of handling after which the consumer polls again, whatever is left of the batch.
 
     Raises:
+        UsageError: a name or a number that Kafka does not take.
         OrderkitError: the broker does not answer, or a topic does not exist.
     """
 
@@ -83,6 +85,11 @@ class RetryingConsumer(Attempts):
         batch: int = 1000,
         slice: float = 0.5,
     ) -> None:
+        check_group(group)
+        check_topic(topic)
+        check_dead_letter_topic(dead_letters)
+        check_count("batch", batch, 1, MOST_AT_ONCE)
+        check_seconds("slice", slice)
         super().__init__(handler, policy, codec, ledger, seed, classify, budget)
         self._connection, self._topic = connection, topic
         self._slice = slice
@@ -90,7 +97,7 @@ class RetryingConsumer(Attempts):
         mode, kind = find_mode(delivery), find_engine(engine)
         retry_topics = kind.topics(topic, group, self.policy)
         create_alike(connection, topic, retry_topics)
-        opened = partial(mode.producer, connection, group, instance or uuid.uuid4().hex)
+        opened = partial(mode.producer, connection, group, uuid.uuid4().hex if instance is None else instance)
         self.letters = DeadLetterWriter(connection, dead_letters, group, opened())
         self.member = membership(
             connection, group, [topic, *retry_topics],

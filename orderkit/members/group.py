@@ -13,8 +13,9 @@ from orderkit.consuming.partition import Partition
 from orderkit.kafka import Connection
 from orderkit.members.commits import Committer, Key, saved_with
 from orderkit.members.lag import Ends
-from orderkit.members.offsets import Offsets, beginning, complain, start_at
+from orderkit.members.offsets import Offsets, beginning, start_at
 from orderkit.members.patience import HASTE, leave_group
+from orderkit.members.refused import Refusals
 from orderkit.members.stranded import Lookout
 
 log = logging.getLogger("orderkit")
@@ -66,15 +67,14 @@ class GroupMember:
         self._keep = keep
         self._revoked, self._lost, self._undone = revoked, lost, undone
         self._paused: set[Key] = set()
-        self._ends = Ends()
         self._assigned: set[Key] = set()  # to this client, as far as its callbacks have run
         self._left: set[Key] = set()  # partitions that were let go since the latest record was polled
         self._unsure: list[Partition] = []  # gone, and a commit of theirs may still arrive
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
         self._connection, self._topics = connection, list(topics)
-        self._beginning = beginning(connection)
-        self._lookout = Lookout(connection, topics[0])
+        self._ends, self._beginning = Ends(), beginning(connection)
+        self._lookout, self._refusals = Lookout(connection, topics[0]), Refusals(connection, group)
         self.offsets = Offsets(connection, group, self.commits, self._lookout, lambda: self.stopping)
         self._settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
         self._is_static = "group.instance.id" in connection.config or "group_instance_id" in self._settings
@@ -110,7 +110,7 @@ class GroupMember:
             messages = [first, *messages]
         if any(map(Message.error, messages)):
             for error in filter(None, map(Message.error, messages)):
-                complain(error)
+                self._refusals.complain(error)
             messages = [message for message in messages if not message.error()]
         by_part: dict[Key, list[Message]] = {}
         for _, run in groupby(messages, self._kin):

@@ -1,0 +1,170 @@
+"""Why no broker answers, and whether the addresses that a broker gives to its clients can be reached."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from confluent_kafka import KafkaError
+from confluent_kafka.admin._metadata import BrokerMetadata
+
+from orderkit.errors import OrderkitError
+from orderkit.members.patience import call_aside
+
+BRIEFLY = 1.5  # seconds for a connection, or an answer
+REACH = 5.0  # seconds for a connection to any of the brokers, the look-up of its name included
+API_VERSIONS, SASL_HANDSHAKE = 18, 17  # numbers of requests
+UNSUPPORTED_SASL_MECHANISM = 33
+ASIDE = 0x7F  # a correlation id of ours
+REFUSALS = {KafkaError._AUTHENTICATION: "refuses this user or password", KafkaError._SSL: "fails at TLS"}
+
+_reached: set[tuple[str, int]] = set()  # in this process
+
+
+def check_advertised(asked: str, brokers: Iterable[BrokerMetadata]) -> None:
+    """Make sure that at least one of the brokers can be reached where the cluster says it is.
+
+    A client asks any broker who there is, and from then on uses the addresses in the answer (`advertised.listeners`).
+    Where those lead nowhere it waits in silence.
+
+    Args:
+        asked: the address that answered.
+        brokers: who there is.
+
+    Raises:
+        OrderkitError: none of them can be reached; names one, and why not.
+    """
+    places = {(str(broker.host), broker.port) for broker in brokers}
+    if not places or places & _reached:
+        return
+    tries = {place: call_aside(partial(_try, *place)) for place in sorted(places)}
+    deadline = time.monotonic() + REACH
+    while any(not one.done() for one in tries.values()) and time.monotonic() < deadline:
+        if any(one.done() and one.exception() is None for one in tries.values()):
+            break
+        time.sleep(0.002)
+    _reached.update(place for place, one in tries.items() if one.done() and one.exception() is None)
+    if places & _reached:
+        return
+    (host, port), tried = next(iter(tries.items()))
+    why = _reason(tried.exception()) if tried.done() else "no answer"
+    raise OrderkitError(
+        f"The broker at {asked} answers, and sends its clients to {host}:{port}, which cannot be reached from here: "
+        f"{why}. Let it advertise an address that this machine reaches (advertised.listeners), "
+        "or name another of its listeners with --bootstrap-server."
+    )
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    return socket.create_connection((host.strip("[]"), port), timeout=BRIEFLY)
+
+
+def _try(host: str, port: int) -> None:
+    _connect(host, port).close()
+
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    return str(getattr(error, "strerror", None) or error or "no answer").lower()
+
+
+def explain_silence(asked: str, protocol: str | None, told: Sequence[KafkaError]) -> OrderkitError:
+    """Say why no broker answered.
+
+    Args:
+        asked: where.
+        protocol: the client's `security.protocol`.
+        told: what the client heard meanwhile.
+    """
+    ours = (protocol or "PLAINTEXT").upper()
+    place = asked.partition(",")[0]
+    theirs, mechanisms = what_listens(place)
+    if theirs not in {"", "unknown", ours}:
+        with_sasl = f", with its sasl.mechanism ({mechanisms}), name and password" if mechanisms else ""
+        return OrderkitError(
+            f"The listener at {place} speaks {theirs}, and this client {ours}. "
+            f"Set security.protocol={theirs}{with_sasl} in --command-config, or name another listener."
+        )
+    for code, what in (
+        (KafkaError._AUTHENTICATION, "refuses this user or password"),
+        (KafkaError._SSL, "fails at TLS"),
+    ):
+        if refused := [error for error in told if error.code() == code]:
+            return OrderkitError(f"The broker at {asked} {what}: {refused[0].str()}. Check --command-config.")
+    if theirs == "unknown":
+        return OrderkitError(
+            f"Something listens there that is no Kafka broker: {place}. Name another address with "
+            "--bootstrap-server HOST:PORT, or stop it, or set ORDERKIT_PORT."
+        )
+    return OrderkitError(
+        f"No Kafka broker answers at {asked}. Start one with `orderkit broker` or "
+        "`docker compose up`, or name yours with --bootstrap-server HOST:PORT "
+        "(and --command-config FILE if it wants TLS or a password)."
+    )
+
+
+def what_listens(place: str) -> tuple[str, str]:
+    """Find out which security protocol a listener speaks, and which SASL mechanisms it takes.
+
+    Args:
+        place: `host:port`.
+
+    Returns:
+        One of Kafka's four protocols, "unknown" for something else, "" for nothing; and the mechanisms, if any.
+    """
+    host, _, port = place.rpartition(":")
+    try:
+        _connect(host, int(port)).close()
+    except OSError:
+        return "", ""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # nothing is told or believed here
+    with suppress(OSError), _connect(host, int(port)) as plain:
+        if (mechanisms := _mechanisms(plain)) is not None:
+            return ("SASL_PLAINTEXT", mechanisms) if mechanisms else ("PLAINTEXT", "")
+    with suppress(OSError), _connect(host, int(port)) as plain, trusting.wrap_socket(plain) as secret:
+        with suppress(OSError):  # a listener that wants our certificate hangs up here
+            if mechanisms := _mechanisms(secret):
+                return "SASL_SSL", mechanisms
+        return "SSL", ""
+    return "unknown", ""
+
+
+def _mechanisms(connection: socket.socket) -> str | None:
+    """Ask for a SASL mechanism that nobody has: a listener with SASL names its own, one without has none."""
+    if _ask(connection, API_VERSIONS, 0, b"") is None:
+        return None
+    answer = _ask(connection, SASL_HANDSHAKE, 1, b"\0\1?")
+    if answer is None or struct.unpack_from(">h", answer)[0] != UNSUPPORTED_SASL_MECHANISM:
+        return ""
+    (many,), at, names = struct.unpack_from(">i", answer, 2), 6, []
+    for _ in range(many):
+        (length,) = struct.unpack_from(">h", answer, at)
+        names.append(answer[at + 2 : at + 2 + length].decode(errors="replace"))
+        at += 2 + length
+    return ", ".join(names) or "none"
+
+
+def _ask(connection: socket.socket, request: int, version: int, body: bytes) -> bytes | None:
+    """Make one request of Kafka's protocol; give what follows the answer's header, `None` when it is no answer."""
+    frame = struct.pack(">hhih", request, version, ASIDE, -1) + body
+    try:
+        connection.sendall(struct.pack(">i", len(frame)) + frame)
+        header = _read(connection, 8)
+        size, correlation = struct.unpack(">ii", header)
+        return _read(connection, min(size - 4, 65_536)) if correlation == ASIDE else None
+    except (OSError, struct.error):
+        return None
+
+
+def _read(connection: socket.socket, many: int) -> bytes:
+    found = b""
+    while len(found) < many and (some := connection.recv(many - len(found))):
+        found += some
+    return found
