@@ -234,4 +234,5 @@ def connect(bootstrap: str | None = None, properties: str | Path | None = None) 
     config = read_properties(Path(properties)) if properties else {}
     in_file = config.pop("bootstrap.servers", None) or config.pop("metadata.broker.list", None)
     check_promises(config)
-    return Connection(check_address(bootstrap or named_broker() or in_file or LOCALHOST), config)
+    address = bootstrap if bootstrap is not None else named_broker()
+    return Connection(check_address(address if address is not None else in_file or LOCALHOST), config)

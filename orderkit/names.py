@@ -13,7 +13,7 @@ TEXT_LENGTH = 32_767  # bytes: what a string of Kafka's protocol can hold
 PARTITIONS = 100_000  # what the client asks for at the most
 MOST_AT_ONCE = 1_000_000  # records in one call of the client
 PORTS = 65_535
-FLAGS = {"topic": "--topic", "dead-letter topic": "--dlq-topic", "group": "--group"}
+FLAGS = {"topic": "--topic", "dead-letter topic": "--dlq-topic", "group": "--group", "retry topic": "--group"}
 
 
 def check_text(what: str, value: object) -> str:

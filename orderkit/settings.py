@@ -94,7 +94,7 @@ def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any], fixed: Mapping[str
     """
     given = {ALIASES.get(name, name): value for name, value in theirs.items()}
     given = {name: value for name, value in given.items() if name not in OURS and not _is_absent(name, value)}
-    if str(given.get("group.protocol", "")).lower() == "consumer":
+    if speaks_consumer_protocol(given):
         ours, fixed = ({n: v for n, v in some.items() if n not in CLASSIC_ONLY} for some in (ours, fixed))
     conf = {**ours, **given, **fixed}
     pushing = set(given)  # a bound that is ours has been thought of
@@ -107,6 +107,11 @@ def merge(ours: Mapping[str, Any], theirs: Mapping[str, Any], fixed: Mapping[str
             conf[name] = int(bound(here, limit * times + more))
             pushing.add(name)
     return conf
+
+
+def speaks_consumer_protocol(theirs: Mapping[str, Any]) -> bool:
+    """Say whether a user has chosen the group protocol of KIP-848."""
+    return str(theirs.get("group.protocol", "")).strip().lower() == "consumer"
 
 
 def for_share(theirs: Mapping[str, Any]) -> dict[str, Any]:

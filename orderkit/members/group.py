@@ -14,7 +14,7 @@ from orderkit.kafka import Connection
 from orderkit.members.commits import Committer, Key, saved_with
 from orderkit.members.lag import Ends
 from orderkit.members.offsets import Offsets, beginning, start_at
-from orderkit.members.patience import HASTE, leave_group
+from orderkit.members.patience import HASTE, leave_group, manners
 from orderkit.members.refused import Refusals
 from orderkit.members.stranded import Lookout
 
@@ -77,7 +77,7 @@ class GroupMember:
         self._lookout, self._refusals = Lookout(connection, topics[0]), Refusals(connection, group)
         self.offsets = Offsets(connection, group, self.commits, self._lookout, lambda: self.stopping)
         self._settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
-        self._is_static = "group.instance.id" in connection.config or "group_instance_id" in self._settings
+        self._manners = manners({**connection.config, **self._settings})
         self.client: Consumer = self._open()
 
     def _open(self) -> Consumer:
@@ -239,7 +239,7 @@ class GroupMember:
         if self.commits.is_stuck or len(found) < len(unsure):
             patience = HASTE  # the broker is silent
         self._lookout.finish()
-        leave_group(self.client, lambda: not self._assigned, stays=self._is_static, patience=patience)
+        leave_group(self.client, lambda: not self._assigned, **self._manners, patience=patience)
 
 
 def _keys(offsets: list[TopicPartition]) -> list[Key]:
