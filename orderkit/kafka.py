@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.names import PARTITIONS, check_address, check_config, check_count, check_group, check_seconds, check_topic
 from orderkit.properties import read_properties
-from orderkit.reach import check_advertised, explain_silence
+from orderkit.reach import ask_for_brokers, check_advertised, check_detour, explain_silence
 from orderkit.settings import (
     CLIENT_SETTINGS,
     CONSUMER_SETTINGS,
@@ -113,14 +114,16 @@ class Connection:
         Raises:
             OrderkitError: nobody answers, with the ways to get a broker; or none can be reached where it says it is.
         """
+        check_seconds("timeout", timeout)
         told: list[KafkaError] = []
+        protocol = self.config.get("security.protocol")
         admin = self._client(AdminClient, {}, {"error_cb": told.append})
         try:
-            found: ClusterMetadata = admin.list_topics(timeout=check_seconds("timeout", timeout))
+            found = ask_for_brokers(admin, timeout, partial(check_detour, self.bootstrap, protocol, told))
         except KafkaException:
-            admin.poll(0)  # what it was told meanwhile
-            raise explain_silence(self.bootstrap, self.config.get("security.protocol"), told) from None
-        check_advertised(self.bootstrap, found.brokers.values())
+            raise explain_silence(self.bootstrap, protocol, told) from None
+        places = [(broker.host, broker.port) for broker in found.brokers.values()]
+        check_advertised(self.bootstrap, places, (protocol or "PLAINTEXT").upper())
         return found
 
     @property

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from confluent_kafka import KafkaError
-from confluent_kafka.admin._metadata import BrokerMetadata
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import ClusterMetadata
 
 from orderkit.errors import OrderkitError
 from orderkit.members.patience import call_aside
 
-BRIEFLY = 1.5  # seconds for a connection, or an answer
+BRIEFLY = 1.0  # seconds for a connection, or an answer
+SOON = 2.0  # seconds in which a broker that is well has answered
 REACH = 5.0  # seconds for a connection to any of the brokers, the look-up of its name included
-API_VERSIONS, SASL_HANDSHAKE = 18, 17  # numbers of requests
+METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18  # numbers of requests
 UNSUPPORTED_SASL_MECHANISM = 33
 ASIDE = 0x7F  # a correlation id of ours
 REFUSALS = {KafkaError._AUTHENTICATION: "refuses this user or password", KafkaError._SSL: "fails at TLS"}
@@ -26,7 +29,31 @@ REFUSALS = {KafkaError._AUTHENTICATION: "refuses this user or password", KafkaEr
 _reached: set[tuple[str, int]] = set()  # in this process
 
 
-def check_advertised(asked: str, brokers: Iterable[BrokerMetadata]) -> None:
+def ask_for_brokers(admin: AdminClient, timeout: float, look: Callable[[], None]) -> ClusterMetadata:
+    """Ask a cluster what it has.
+
+    Args:
+        admin: a client.
+        timeout: seconds.
+        look: called when no answer comes soon, and in the end; raises where none can come.
+
+    Raises:
+        KafkaException: no answer.
+    """
+    found: ClusterMetadata
+    for wait in (min(SOON, timeout), timeout - min(SOON, timeout)):
+        try:
+            found = admin.list_topics(timeout=wait)
+        except KafkaException as error:
+            silence = error
+            admin.poll(0)  # what it was told meanwhile
+            look()
+        else:
+            return found
+    raise silence
+
+
+def check_advertised(asked: str, places: Iterable[tuple[str | None, int]], protocol: str) -> None:
     """Make sure that at least one of the brokers can be reached where the cluster says it is.
 
     A client asks any broker who there is, and from then on uses the addresses in the answer (`advertised.listeners`).
@@ -34,22 +61,20 @@ def check_advertised(asked: str, brokers: Iterable[BrokerMetadata]) -> None:
 
     Args:
         asked: the address that answered.
-        brokers: who there is.
+        places: host and port of each broker there is.
+        protocol: the client's `security.protocol`.
 
     Raises:
         OrderkitError: none of them can be reached; names one, and why not.
     """
-    places = {(str(broker.host), broker.port) for broker in brokers}
-    if not places or places & _reached:
+    known = {(str(host), port) for host, port in places}
+    if not known or known & _reached:
         return
-    tries = {place: call_aside(partial(_try, *place)) for place in sorted(places)}
+    tries = {place: call_aside(partial(_greet, *place, protocol)) for place in sorted(known)}
     deadline = time.monotonic() + REACH
-    while any(not one.done() for one in tries.values()) and time.monotonic() < deadline:
-        if any(one.done() and one.exception() is None for one in tries.values()):
-            break
+    while not known & _reached and not all(one.done() for one in tries.values()) and time.monotonic() < deadline:
         time.sleep(0.002)
-    _reached.update(place for place, one in tries.items() if one.done() and one.exception() is None)
-    if places & _reached:
+    if known & _reached:
         return
     (host, port), tried = next(iter(tries.items()))
     why = _reason(tried.exception()) if tried.done() else "no answer"
@@ -60,18 +85,54 @@ def check_advertised(asked: str, brokers: Iterable[BrokerMetadata]) -> None:
     )
 
 
-def _connect(host: str, port: int) -> socket.socket:
-    return socket.create_connection((host.strip("[]"), port), timeout=BRIEFLY)
+def _greet(host: str, port: int, protocol: str) -> None:
+    """Connect to a broker as far as takes no password, and note that it is there."""
+    with socket.create_connection((host.strip("[]"), port), timeout=REACH) as plain:
+        if protocol.endswith("SSL"):
+            _trusting().wrap_socket(plain).close()
+        elif _ask(plain, API_VERSIONS, 0, b"") is None:
+            raise OSError("something else answers, or nothing")
+    _reached.add((host, port))
 
 
-def _try(host: str, port: int) -> None:
-    _connect(host, port).close()
+def _connect(place: str) -> socket.socket:
+    host, _, port = place.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=BRIEFLY)
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told or believed here
+    return context
 
 
 def _reason(error: BaseException | None) -> str:
     if isinstance(error, socket.gaierror):
         return "no such host"
     return str(getattr(error, "strerror", None) or error or "no answer").lower()
+
+
+def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError]) -> None:
+    """Find out whether a client hears nothing because the broker sends it to where it cannot go.
+
+    Args:
+        asked: where the client asked first.
+        protocol: its `security.protocol`.
+        told: what it heard meanwhile.
+
+    Raises:
+        OrderkitError: that is so.
+    """
+    ours = (protocol or "PLAINTEXT").upper()
+    for place in asked.split(","):
+        found: list[tuple[str | None, int]] = []
+        with suppress(OSError), _connect(place) as plain:
+            found = _brokers(_trusting().wrap_socket(plain) if ours == "SSL" else plain)
+            if not found:  # a listener with a password tells nothing to us, but the client knows
+                learned = (re.search(r"([^/\s]+):(\d+)/\d+: ", error.str()) for error in told)
+                found = [(it[1], int(it[2])) for it in learned if it]
+        if found:
+            check_advertised(place, found, ours)
 
 
 def explain_silence(asked: str, protocol: str | None, told: Sequence[KafkaError]) -> OrderkitError:
@@ -118,17 +179,14 @@ def what_listens(place: str) -> tuple[str, str]:
     Returns:
         One of Kafka's four protocols, "unknown" for something else, "" for nothing; and the mechanisms, if any.
     """
-    host, _, port = place.rpartition(":")
     try:
-        _connect(host, int(port)).close()
+        _connect(place).close()
     except OSError:
         return "", ""
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE  # nothing is told or believed here
-    with suppress(OSError), _connect(host, int(port)) as plain:
+    with suppress(OSError), _connect(place) as plain:
         if (mechanisms := _mechanisms(plain)) is not None:
             return ("SASL_PLAINTEXT", mechanisms) if mechanisms else ("PLAINTEXT", "")
-    with suppress(OSError), _connect(host, int(port)) as plain, trusting.wrap_socket(plain) as secret:
+    with suppress(OSError), _connect(place) as plain, _trusting().wrap_socket(plain) as secret:
         with suppress(OSError):  # a listener that wants our certificate hangs up here
             if mechanisms := _mechanisms(secret):
                 return "SASL_SSL", mechanisms
@@ -149,6 +207,21 @@ def _mechanisms(connection: socket.socket) -> str | None:
         names.append(answer[at + 2 : at + 2 + length].decode(errors="replace"))
         at += 2 + length
     return ", ".join(names) or "none"
+
+
+def _brokers(connection: socket.socket) -> list[tuple[str | None, int]]:
+    """Ask a broker for all brokers; nothing when it tells a stranger nothing."""
+    answer = _ask(connection, METADATA, 1, struct.pack(">i", 0))
+    found: list[tuple[str | None, int]] = []
+    with suppress(struct.error):
+        (many,), at = struct.unpack_from(">i", answer or b"\0\0\0\0"), 4
+        for _ in range(many):
+            (length,) = struct.unpack_from(">h", answer or b"", at + 4)
+            end = at + 6 + length
+            port, rack = struct.unpack_from(">ih", answer or b"", end)
+            found.append(((answer or b"")[at + 6 : end].decode(errors="replace"), port))
+            at = end + 6 + max(0, rack)
+    return found
 
 
 def _ask(connection: socket.socket, request: int, version: int, body: bytes) -> bytes | None:

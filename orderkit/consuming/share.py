@@ -93,7 +93,7 @@ class ShareGroupConsumer(Loop):
             raise UsageError(f"Share groups need a real broker, {NEEDED}: the embedded one has none.")
         connection.partitions(topic)
         self.broker_dlq = prepare(connection, group, self.policy.max_attempts)
-        self.member, self._refusals = ShareMember(group), Refusals(connection, group)
+        self.member, self._refusals = ShareMember(group), Refusals(connection, group, shares=True)
         self.letters = DeadLetterWriter(connection, dead_letters, group)
         if not self.broker_dlq:
             connection.partitions(dead_letters)

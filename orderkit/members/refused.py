@@ -41,10 +41,11 @@ class Refusals:
     Args:
         connection: the cluster.
         group: the group's name.
+        shares: whether it is to be a share group.
     """
 
-    def __init__(self, connection: Connection, group: str) -> None:
-        self._connection, self._group = connection, group
+    def __init__(self, connection: Connection, group: str, shares: bool = False) -> None:
+        self._connection, self._group, self._shares = connection, group, shares
         self._first = math.inf  # on the monotonic clock: when the group first said no, and has not stopped since
         self._latest = -math.inf
 
@@ -60,7 +61,7 @@ class Refusals:
         if kind in OTHERS:
             self._wait_for_others(error)
             return
-        if error.code() == KafkaError._FATAL:
+        if _is_fatal(error):
             raise OrderkitError(f"The client of group {self._group!r} cannot go on: {error.str()}. Start again.")
         complain(error)
 
@@ -68,10 +69,13 @@ class Refusals:
         now = time.monotonic()
         if now > self._latest + FORGET:
             self._first = now
-            log.warning("group %s is held by members of another protocol: %s", self._group, error.str())
         self._latest = now
-        if now >= self._first + PATIENCE or error.code() == KafkaError._FATAL:
-            raise held_by_others(self._connection, self._group)
+        if now >= self._first + PATIENCE or _is_fatal(error):
+            raise held_by_others(self._connection, self._group, self._shares)
+
+
+def _is_fatal(error: KafkaError) -> bool:
+    return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def _kind(error: KafkaError) -> int:
@@ -82,12 +86,13 @@ def _kind(error: KafkaError) -> int:
     return next((kind for kind in kinds if KafkaError(kind).str() in error.str()), KafkaError._FATAL)
 
 
-def held_by_others(connection: Connection, group: str) -> OrderkitError:
+def held_by_others(connection: Connection, group: str, shares: bool = False) -> OrderkitError:
     """Say who has a group that this client cannot join.
 
     Args:
         connection: the cluster.
         group: the group's name.
+        shares: whether this client is a share consumer, which cannot do as they do.
     """
     found: ConsumerGroupDescription | None = None
     with suppress(KafkaException, TimeoutError):  # what cannot be asked is left out
@@ -108,7 +113,7 @@ def held_by_others(connection: Connection, group: str) -> OrderkitError:
         same = f"partition.assignment.strategy={strategy}"
     return OrderkitError(
         f"Group {group!r} is held by members with {what} ({who}), which this one does not speak. "
-        f"Stop them, or set {same} in --command-config as they do, or {away}."
+        f"Stop them, or {'' if shares else f'set {same} in --command-config as they do, or '}{away}."
     )
 
 
