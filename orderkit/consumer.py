@@ -25,7 +25,15 @@ from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 from orderkit.ledger import Ledger
 from orderkit.members.group import GroupMember
 from orderkit.members.patience import HASTE, LEAVING
-from orderkit.names import MOST_AT_ONCE, check_count, check_dead_letter_topic, check_group, check_seconds, check_topic
+from orderkit.names import (
+    MOST_AT_ONCE,
+    check_count,
+    check_dead_letter_topic,
+    check_group,
+    check_seconds,
+    check_text,
+    check_topic,
+)
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Reason, RetryPolicy, classify
@@ -88,6 +96,7 @@ class RetryingConsumer(Attempts):
         check_group(group)
         check_topic(topic)
         check_dead_letter_topic(dead_letters)
+        check_text("instance", "none" if instance is None else instance)
         check_count("batch", batch, 1, MOST_AT_ONCE)
         check_seconds("slice", slice)
         super().__init__(handler, policy, codec, ledger, seed, classify, budget)

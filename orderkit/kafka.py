@@ -103,7 +103,7 @@ class Connection:
         except (KafkaException, ValueError, TypeError) as error:
             told = error.args[0]
             why = told.str() if isinstance(told, KafkaError) else str(told)
-            raise UsageError(f"Kafka client settings: {why}. Check --command-config.") from None
+            raise UsageError(f"Kafka client settings: {' '.join(why.split())}. Check --command-config.") from None
 
     def metadata(self, timeout: float = 8.0) -> ClusterMetadata:
         """Ask the cluster what it has.
@@ -138,7 +138,8 @@ class Connection:
             UsageError: that is no name for a topic.
             OrderkitError: the topic does not exist.
         """
-        found = self.metadata().topics.get(check_topic(topic))
+        check_topic(topic)
+        found = self.metadata().topics.get(topic)
         if found is None:
             raise OrderkitError(
                 f"Topic {topic!r} does not exist at {self.bootstrap}, or may not be seen. "

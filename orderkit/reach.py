@@ -125,6 +125,8 @@ def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError]) -
     """
     ours = (protocol or "PLAINTEXT").upper()
     for place in asked.split(","):
+        if what_listens(place)[0] != ours:
+            continue
         found: list[tuple[str | None, int]] = []
         with suppress(OSError), _connect(place) as plain:
             found = _brokers(_trusting().wrap_socket(plain) if ours == "SSL" else plain)
