@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
-import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -16,15 +14,15 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from orderkit.errors import OrderkitError
+from orderkit.listener import API_VERSIONS, ask, brokers, connect, trusting, what_listens
 from orderkit.members.patience import call_aside
 
-BRIEFLY = 1.0  # seconds for a connection, or an answer
 SOON = 2.0  # seconds in which a broker that is well has answered
 REACH = 5.0  # seconds for a connection to any of the brokers, the look-up of its name included
-METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18  # numbers of requests
-UNSUPPORTED_SASL_MECHANISM = 33
-ASIDE = 0x7F  # a correlation id of ours
-REFUSALS = {KafkaError._AUTHENTICATION: "refuses this user or password", KafkaError._SSL: "fails at TLS"}
+REFUSALS = {
+    KafkaError._AUTHENTICATION: "The broker at {} refuses this user or password",
+    KafkaError._SSL: "No Kafka broker answers at {} that TLS lets us talk to",
+}
 
 _reached: set[tuple[str, int]] = set()  # in this process
 
@@ -89,21 +87,10 @@ def _greet(host: str, port: int, protocol: str) -> None:
     """Connect to a broker as far as takes no password, and note that it is there."""
     with socket.create_connection((host.strip("[]"), port), timeout=REACH) as plain:
         if protocol.endswith("SSL"):
-            _trusting().wrap_socket(plain).close()
-        elif _ask(plain, API_VERSIONS, 0, b"") is None:
+            trusting().wrap_socket(plain).close()
+        elif ask(plain, API_VERSIONS, 0, b"") is None:
             raise OSError("something else answers, or nothing")
     _reached.add((host, port))
-
-
-def _connect(place: str) -> socket.socket:
-    host, _, port = place.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout=BRIEFLY)
-
-
-def _trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told or believed here
-    return context
 
 
 def _reason(error: BaseException | None) -> str:
@@ -128,11 +115,15 @@ def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError]) -
         if what_listens(place)[0] != ours:
             continue
         found: list[tuple[str | None, int]] = []
-        with suppress(OSError), _connect(place) as plain:
-            found = _brokers(_trusting().wrap_socket(plain) if ours == "SSL" else plain)
-            if not found:  # a listener with a password tells nothing to us, but the client knows
-                learned = (re.search(r"([^/\s]+):(\d+)/\d+: ", error.str()) for error in told)
-                found = [(it[1], int(it[2])) for it in learned if it]
+        with suppress(OSError), connect(place) as plain:
+            if ours == "SSL":
+                with trusting().wrap_socket(plain) as secret:
+                    found = brokers(secret)
+            else:
+                found = brokers(plain)
+        if not found:  # a listener with a password tells nothing to us, but the client knows
+            learned = (re.search(r"([^/\s]+):(\d+)/\d+: ", error.str()) for error in told)
+            found = [(it[1], int(it[2])) for it in learned if it]
         if found:
             check_advertised(place, found, ours)
 
@@ -170,76 +161,3 @@ def explain_silence(asked: str, protocol: str | None, told: Sequence[KafkaError]
         "`docker compose up`, or name yours with --bootstrap-server HOST:PORT "
         "(and --command-config FILE if it wants TLS or a password)."
     )
-
-
-def what_listens(place: str) -> tuple[str, str]:
-    """Find out which security protocol a listener speaks, and which SASL mechanisms it takes.
-
-    Args:
-        place: `host:port`.
-
-    Returns:
-        One of Kafka's four protocols, "unknown" for something else, "" for nothing; and the mechanisms, if any.
-    """
-    try:
-        _connect(place).close()
-    except OSError:
-        return "", ""
-    with suppress(OSError), _connect(place) as plain:
-        if (mechanisms := _mechanisms(plain)) is not None:
-            return ("SASL_PLAINTEXT", mechanisms) if mechanisms else ("PLAINTEXT", "")
-    with suppress(OSError), _connect(place) as plain, _trusting().wrap_socket(plain) as secret:
-        with suppress(OSError):  # a listener that wants our certificate hangs up here
-            if mechanisms := _mechanisms(secret):
-                return "SASL_SSL", mechanisms
-        return "SSL", ""
-    return "unknown", ""
-
-
-def _mechanisms(connection: socket.socket) -> str | None:
-    """Ask for a SASL mechanism that nobody has: a listener with SASL names its own, one without has none."""
-    if _ask(connection, API_VERSIONS, 0, b"") is None:
-        return None
-    answer = _ask(connection, SASL_HANDSHAKE, 1, b"\0\1?")
-    if answer is None or struct.unpack_from(">h", answer)[0] != UNSUPPORTED_SASL_MECHANISM:
-        return ""
-    (many,), at, names = struct.unpack_from(">i", answer, 2), 6, []
-    for _ in range(many):
-        (length,) = struct.unpack_from(">h", answer, at)
-        names.append(answer[at + 2 : at + 2 + length].decode(errors="replace"))
-        at += 2 + length
-    return ", ".join(names) or "none"
-
-
-def _brokers(connection: socket.socket) -> list[tuple[str | None, int]]:
-    """Ask a broker for all brokers; nothing when it tells a stranger nothing."""
-    answer = _ask(connection, METADATA, 1, struct.pack(">i", 0))
-    found: list[tuple[str | None, int]] = []
-    with suppress(struct.error):
-        (many,), at = struct.unpack_from(">i", answer or b"\0\0\0\0"), 4
-        for _ in range(many):
-            (length,) = struct.unpack_from(">h", answer or b"", at + 4)
-            end = at + 6 + length
-            port, rack = struct.unpack_from(">ih", answer or b"", end)
-            found.append(((answer or b"")[at + 6 : end].decode(errors="replace"), port))
-            at = end + 6 + max(0, rack)
-    return found
-
-
-def _ask(connection: socket.socket, request: int, version: int, body: bytes) -> bytes | None:
-    """Make one request of Kafka's protocol; give what follows the answer's header, `None` when it is no answer."""
-    frame = struct.pack(">hhih", request, version, ASIDE, -1) + body
-    try:
-        connection.sendall(struct.pack(">i", len(frame)) + frame)
-        header = _read(connection, 8)
-        size, correlation = struct.unpack(">ii", header)
-        return _read(connection, min(size - 4, 65_536)) if correlation == ASIDE else None
-    except (OSError, struct.error):
-        return None
-
-
-def _read(connection: socket.socket, many: int) -> bytes:
-    found = b""
-    while len(found) < many and (some := connection.recv(many - len(found))):
-        found += some
-    return found

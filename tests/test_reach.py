@@ -18,7 +18,8 @@ from orderkit.brokers import ApacheBroker, EmbeddedBroker
 from orderkit.doctor import examine
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
-from orderkit.reach import check_advertised, what_listens
+from orderkit.listener import what_listens
+from orderkit.reach import check_advertised
 
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 LISTENERS = {
