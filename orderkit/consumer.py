@@ -15,6 +15,7 @@ from orderkit.account.state import GroupState, group_state
 from orderkit.account.tally import DEAD, SKIPPED
 from orderkit.consuming.attempts import Attempts
 from orderkit.consuming.backlog import Backlog
+from orderkit.consuming.books import Books
 from orderkit.consuming.loop import Handler, accept, named
 from orderkit.consuming.partition import Partition
 from orderkit.dead_letters import DeadLetterWriter
@@ -24,7 +25,9 @@ from orderkit.engines.topics import create_alike
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 from orderkit.ledger import Ledger
 from orderkit.members.group import GroupMember
+from orderkit.members.notices import Notices
 from orderkit.members.patience import HASTE, LEAVING
+from orderkit.names import check_member
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Reason, RetryPolicy, classify
@@ -59,6 +62,7 @@ class RetryingConsumer(Attempts):
         slice: seconds of handling after which the consumer polls again, whatever is left of the batch.
 
     Raises:
+        UsageError: a name or a number that Kafka does not take.
         OrderkitError: the broker does not answer, or a topic does not exist.
     """
 
@@ -83,6 +87,7 @@ class RetryingConsumer(Attempts):
         batch: int = 1000,
         slice: float = 0.5,
     ) -> None:
+        check_member(group, topic, dead_letters, instance, batch, slice)
         super().__init__(handler, policy, codec, ledger, seed, classify, budget)
         self._connection, self._topic = connection, topic
         self._slice = slice
@@ -90,13 +95,11 @@ class RetryingConsumer(Attempts):
         mode, kind = find_mode(delivery), find_engine(engine)
         retry_topics = kind.topics(topic, group, self.policy)
         create_alike(connection, topic, retry_topics)
-        opened = partial(mode.producer, connection, group, instance or uuid.uuid4().hex)
+        opened = partial(mode.producer, connection, group, uuid.uuid4().hex if instance is None else instance)
         self.letters = DeadLetterWriter(connection, dead_letters, group, opened())
-        self.member = membership(
-            connection, group, [topic, *retry_topics],
-            batch=batch, keep=mode.keeps, revoked=self._revoked, lost=self._lost, undone=self._undone,
-            expired=self._expired, begun=self._begun,
-        )  # fmt: skip
+        self._books = books = Books(self.ledger)
+        notices = Notices(self._revoked, self._lost, books.undone, books.expired, books.begun)
+        self.member = membership(connection, group, [topic, *retry_topics], notices, batch=batch, keep=mode.keeps)
         self.engine = kind(self.member, self.letters, topic, self.policy)
         self.delivery = mode(self.member, self.letters, opened)
 
@@ -160,8 +163,7 @@ class RetryingConsumer(Attempts):
         if not offsets:
             return
         self.engine.received(part, len(offsets))
-        topic, origins = part.origins(part.backlog, len(part.backlog) - len(offsets))
-        self.ledger.took(topic, part.partition, origins)
+        self._books.took(part, len(offsets))
         with named(self.delivery):
             ours = self.delivery.taken(part)
         if ours and part.key not in self.member.held:
@@ -203,11 +205,10 @@ class RetryingConsumer(Attempts):
         """Let what was done into the average and the ledger, in bulk."""
         if not done and not attempts:
             return
-        (topic, origins), orders = part.origins(batch, 0, done + 1), batch.orders[: done + 1]
-        self.ledger.note(time.time(), topic, part.partition, origins, orders, attempts, done, aside)
+        self._books.note(part, batch, done, attempts, aside)
         if not done:
             return
-        good = orders[:done]
+        good = batch.orders[:done]
         gone = aside.union(record for record, _, _, fate, _, _, _ in attempts if fate in (DEAD, SKIPPED))
         for i in sorted(gone, reverse=True):
             del good[i]
@@ -226,20 +227,3 @@ class RetryingConsumer(Attempts):
         for part in parts:
             self.letters.forget(part)
         self.delivery.lost(parts)
-
-    def _undone(self, part: Partition) -> None:
-        """Void what the ledger says of records after the last commit: they are delivered, and decided, again."""
-        first, keep = part.uncommitted()
-        self.ledger.forget_from(part.origin or part.topic, part.partition, first, keep)
-        again = part.backlog.restore()
-        if again:
-            topic, origins = part.origins(again)
-            self.ledger.took(topic, part.partition, origins)
-
-    def _expired(self, part: Partition, gap: range) -> None:
-        """Account for records that nobody has read, and nobody can any more."""
-        self.ledger.expire(part.topic, part.partition, gap)
-
-    def _begun(self, part: Partition) -> None:
-        """Begin a new account: the offsets of this partition are those of other records now."""
-        self.ledger.begin(part.topic, part.partition)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,10 +38,15 @@ class Finding:
     told: str
 
 
-def examine(connection: Connection) -> list[Finding]:
-    """Look at Python, packages, extras, schema, embedded broker and the broker at `connection`."""
+def examine(connection: Connection, named: bool = True) -> list[Finding]:
+    """Look at Python, packages, extras, schema, embedded broker and the broker at `connection`.
+
+    Args:
+        connection: the cluster.
+        named: whether somebody asked for that cluster: then it is a problem that it is not there.
+    """
     checks: list[Callable[[], Finding]] = [_python, _packages, *(_extra(name) for name in EXTRAS)]
-    checks += [_schema, _embedded, lambda: _outside(connection)]
+    checks += [_schema, _embedded, lambda: _outside(connection, named)]
     return [_guarded(check) for check in checks]
 
 
@@ -108,24 +112,12 @@ def _embedded() -> Finding:
     return Finding("embedded broker", "ok", "a record went there and back; all faults can be had")
 
 
-def _outside(connection: Connection) -> Finding:
+def _outside(connection: Connection, named: bool) -> Finding:
     name = f"broker at {connection.bootstrap}"
     try:
         metadata = connection.metadata(timeout=4)
     except OrderkitError as error:
-        if _listens(connection.bootstrap):
-            return Finding(
-                name, "problem", "something listens there that is no Kafka broker, or wants TLS or a password: "
-                "stop it, or set ORDERKIT_PORT, or give --command-config",
-            )  # fmt: skip
-        return Finding(name, "note", str(error))
+        told = str(error)
+        state = "note" if not named and told.startswith("No Kafka broker") else "problem"
+        return Finding(name, state, told[0].lower() + told[1:])
     return Finding(name, "ok", f"{len(metadata.brokers)} brokers, {len(metadata.topics)} topics")
-
-
-def _listens(bootstrap: str) -> bool:
-    host, _, port = bootstrap.partition(",")[0].rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=1):
-            return True
-    except OSError:
-        return False

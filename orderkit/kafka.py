@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, ShareConsumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from orderkit.errors import OrderkitError, UsageError
+from orderkit.names import PARTITIONS, check_address, check_config, check_count, check_group, check_seconds, check_topic
 from orderkit.properties import read_properties
+from orderkit.reach import ask_for_brokers, check_advertised, check_detour, explain_silence
+from orderkit.settings import (
+    CLIENT_SETTINGS,
+    CONSUMER_SETTINGS,
+    PRODUCER_SETTINGS,
+    check_promises,
+    check_settings,
+    for_share,
+    merge,
+)
 
 log = logging.getLogger("orderkit.kafka")
 log.addHandler(logging.NullHandler())  # librdkafka's lines reach whoever asks for them, and nobody else
@@ -38,27 +49,6 @@ TAKING_OVER = {
     KafkaError.FENCED_LEADER_EPOCH,
 }
 
-CLIENT_SETTINGS: dict[str, int | str] = {
-    "log_level": 3,
-    "socket.timeout.ms": 10_000,
-    "reconnect.backoff.max.ms": 2000,  # default 10,000: a broker that is back would be found so late
-    # After an outage a client that asks for its first brokers anew may wait for its group for ever (librdkafka #5511).
-    "metadata.recovery.strategy": "none",
-}
-CONSUMER_SETTINGS = {
-    "enable.auto.commit": False,  # the kit commits offset and average together
-    "session.timeout.ms": 10_000,  # default 45,000: a killed member would keep its partitions for so long
-    "auto.offset.reset": "earliest",  # a new group accounts for every order there is
-    "fetch.queue.backoff.ms": 10,  # default 1,000: a fast consumer would idle for most of each second
-    "fetch.wait.max.ms": 100,  # a slow topic answers within a tenth of a second
-    "queued.min.messages": 20_000,  # default 100,000 for each partition: 30 MB more, and no faster
-}
-PRODUCER_SETTINGS = {
-    "enable.idempotence": True,  # a resend after a lost answer is written once (KIP-98)
-    "linger.ms": 5,  # short enough for one order every 2 s, long enough to fill batches
-    "message.timeout.ms": 30_000,
-}
-
 
 def _logged(error: object) -> None:
     log.warning("%s", error)
@@ -71,14 +61,26 @@ class Connection:
     Args:
         bootstrap: `host:port`, or several separated by commas.
         config: further librdkafka properties (TLS, SASL), as `read_properties` gives them.
+
+    Raises:
+        UsageError: no address, or a setting that the kit cannot work with.
     """
 
     bootstrap: str = LOCALHOST
     config: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a password
 
+    def __post_init__(self) -> None:
+        check_address(self.bootstrap)
+        check_settings(check_config(self.config))
+
     def consumer(self, group: str, **settings: Any) -> Consumer:
         """Open a consumer of `group`; `settings` are librdkafka properties with `_` for `.`."""
-        consumer: Consumer = self._client(Consumer, {**CONSUMER_SETTINGS, "group.id": group}, settings)
+        consumer: Consumer = self._client(Consumer, {**CONSUMER_SETTINGS, "group.id": check_group(group)}, settings)
+        return consumer
+
+    def share_consumer(self, group: str, **settings: Any) -> ShareConsumer:
+        """Open a consumer of a share group; `settings` are librdkafka properties with `_` for `.`."""
+        consumer: ShareConsumer = self._client(ShareConsumer, {"group.id": check_group(group)}, settings)
         return consumer
 
     def producer(self, **settings: Any) -> Producer:
@@ -93,18 +95,15 @@ class Connection:
 
     def _client(self, kind: Any, defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
         named = {name if callable(value) else name.replace("_", "."): value for name, value in settings.items()}
-        conf = {
-            "bootstrap.servers": self.bootstrap,
-            **CLIENT_SETTINGS,
-            "error_cb": _logged,
-            **defaults,
-            **self.config,
-            **named,
-        }
+        ours = {"bootstrap.servers": self.bootstrap, **CLIENT_SETTINGS, "error_cb": _logged, **defaults}
+        theirs = for_share(self.config) if kind is ShareConsumer else self.config
+        conf = check_config(merge(ours, theirs, named))
         try:
             return kind(conf, logger=log)
-        except KafkaException as error:
-            raise UsageError(f"Kafka client settings: {error.args[0].str()}. Check --command-config.") from None
+        except (KafkaException, ValueError, TypeError) as error:
+            told = error.args[0]
+            why = told.str() if isinstance(told, KafkaError) else str(told)
+            raise UsageError(f"Kafka client settings: {' '.join(why.split())}. Check --command-config.") from None
 
     def metadata(self, timeout: float = 8.0) -> ClusterMetadata:
         """Ask the cluster what it has.
@@ -113,23 +112,18 @@ class Connection:
             timeout: seconds to wait for an answer.
 
         Raises:
-            OrderkitError: nobody answers, with the ways to get a broker.
+            OrderkitError: nobody answers, with the ways to get a broker; or none can be reached where it says it is.
         """
+        check_seconds("timeout", timeout)
         told: list[KafkaError] = []
+        protocol = self.config.get("security.protocol")
         admin = self._client(AdminClient, {}, {"error_cb": told.append})
         try:
-            found: ClusterMetadata = admin.list_topics(timeout=timeout)
+            found = ask_for_brokers(admin, timeout, partial(check_detour, self.bootstrap, protocol, told))
         except KafkaException:
-            if refused := [error for error in told if error.code() == KafkaError._AUTHENTICATION]:
-                raise OrderkitError(
-                    f"The broker at {self.bootstrap} refuses this user or password: {refused[0].str()}. "
-                    "Check --command-config."
-                ) from None
-            raise OrderkitError(
-                f"No Kafka broker answers at {self.bootstrap}. Start one with `orderkit broker` or "
-                "`docker compose up`, or name yours with --bootstrap-server HOST:PORT "
-                "(and --command-config FILE if it wants TLS or a password)."
-            ) from None
+            raise explain_silence(self.bootstrap, protocol, told) from None
+        places = [(broker.host, broker.port) for broker in found.brokers.values()]
+        check_advertised(self.bootstrap, places, (protocol or "PLAINTEXT").upper())
         return found
 
     @property
@@ -141,8 +135,10 @@ class Connection:
         """List the partitions of `topic`.
 
         Raises:
+            UsageError: that is no name for a topic.
             OrderkitError: the topic does not exist.
         """
+        check_topic(topic)
         found = self.metadata().topics.get(topic)
         if found is None:
             raise OrderkitError(
@@ -152,7 +148,14 @@ class Connection:
         return sorted(found.partitions)
 
     def create_topics(self, topics: Mapping[str, int], config: Mapping[str, str] | None = None) -> list[str]:
-        """Create what is missing of `topics` (name to number of partitions); return the names created."""
+        """Create what is missing of `topics` (name to number of partitions); return the names created.
+
+        Raises:
+            UsageError: a name or a number that Kafka does not take.
+            OrderkitError: the broker does not create one.
+        """
+        for name, count in topics.items():
+            check_count(f"The number of partitions of {check_topic(name)}", count, 1, PARTITIONS)
         there = self.metadata().topics
         missing = {name: count for name, count in topics.items() if name not in there}
         admin = self.admin()
@@ -182,6 +185,8 @@ class Connection:
         Raises:
             OrderkitError: the broker does not let us.
         """
+        for name in names:
+            check_topic(name)
         admin = self.admin()
         for name, future in admin.delete_topics(list(names)).items() if names else ():
             try:
@@ -231,9 +236,7 @@ def connect(bootstrap: str | None = None, properties: str | Path | None = None) 
         UsageError: the file cannot be read or holds what librdkafka does not know.
     """
     config = read_properties(Path(properties)) if properties else {}
-    in_file = config.pop("bootstrap.servers", None)
-    address = bootstrap or named_broker() or in_file or LOCALHOST
-    address = re.sub(r"\s*,\s*", ",", address)
-    if not all(re.fullmatch(r"[^\s:,]+:\d{1,5}|\[[^\]]+\]:\d{1,5}", part) for part in address.split(",")):
-        raise UsageError(f"{address!r} is not a Kafka address. Write HOST:PORT, as in {LOCALHOST}.")
-    return Connection(address, config)
+    in_file = config.pop("bootstrap.servers", None) or config.pop("metadata.broker.list", None)
+    check_promises(config)
+    address = bootstrap if bootstrap is not None else named_broker()
+    return Connection(check_address(address if address is not None else in_file or LOCALHOST), config)

@@ -97,8 +97,9 @@ class OrderProducer:
         self._client = self._open()
 
     def _open(self) -> Producer:
-        timeout = int(self._connection.config.get("message.timeout.ms", TIMEOUT))
-        return self._connection.producer(delivery_report_only_error=self._places is None, message_timeout_ms=timeout)
+        named = {"message.timeout.ms", "delivery.timeout.ms"} & self._connection.config.keys()
+        timeout = {} if named else {"message_timeout_ms": TIMEOUT}
+        return self._connection.producer(delivery_report_only_error=self._places is None, **timeout)
 
     def run(
         self, orders: Iterable[Order], every: float = 0.0, told: Callable[[Order], object] | None = None

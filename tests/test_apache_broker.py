@@ -300,3 +300,23 @@ def test_a_broker_that_says_nothing_still_gets_a_reason(tmp_path: Path, monkeypa
     server = Server(tmp_path, temporary=False, heap="512m", home=tmp_path)
     server.log.touch()
     assert "gives no reason" in str(server.complaint())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("name", ["JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "KAFKA_OPTS"])
+def test_the_machine_s_own_java_options_do_not_reach_the_broker(
+    name: str, apache: ApacheBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second garbage collector, with which Java does not start, is left to the machine's other programs."""
+    assert apache
+    monkeypatch.setenv(name, "-XX:+UseG1GC")
+    with ApacheBroker({}) as broker:
+        assert broker.connection.metadata().brokers
+
+
+def test_java_s_chatter_is_not_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Java says before the reason is passed over: the line that is quoted says why Kafka does not start."""
+    monkeypatch.setattr(_jars, "java", lambda: "java")
+    server = Server(tmp_path, temporary=False, heap="512m", home=tmp_path)
+    server.log.write_text("Picked up JAVA_TOOL_OPTIONS: -XX:+UseG1GC\nError occurred during initialization of VM\n")
+    assert "Error occurred during initialization of VM" in str(server.complaint())

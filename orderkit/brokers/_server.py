@@ -22,6 +22,8 @@ JAVA_OPTIONS = [
     "-Xlog:all=error:stderr",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 ]
+# Java's lines that say nothing of why it ended.
+CHATTER = "Picked up ", "NOTE: Picked up ", "OpenJDK 64-Bit Server VM warning", "WARNING: "
 
 
 class PortTaken(OrderkitError):
@@ -68,6 +70,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 bufsize=0,
+                env=_jars.java_environment(),
                 **apart,
             )
 
@@ -92,7 +95,7 @@ class Server:
         """Say why the broker does not run, in the words of its own log."""
         text = self.log.read_bytes()[self._log_start :].decode(errors="replace")
         causes = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)", text, re.MULTILINE)
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith(CHATTER)]
         reason = causes[-1] if causes else lines[0] if lines else "it gives no reason"
         kind = PortTaken if "BindException" in text else OrderkitError
         return kind(f"Apache Kafka does not start: {reason.strip().rstrip('.')}. Its log is {self.log}.")

@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.names import check_group, check_topic
 
 LIMITS = (2, 10)  # deliveries: what Kafka allows as a group's limit
 BROKER_DLQ = "errors.deadletterqueue.topic.name"  # of a group, KIP-1191
@@ -88,7 +89,8 @@ def use_broker_dlq(connection: Connection, group: str, topic: str, partitions: i
         UsageError: the name is not one that Kafka takes, or the broker is the embedded one.
         OrderkitError: the broker cannot do it.
     """
-    if not topic.startswith("dlq."):
+    check_group(group)
+    if not check_topic(topic, "broker's dead-letter topic").startswith("dlq."):
         raise UsageError(f"Kafka wants a broker's dead-letter topic to be called dlq.SOMETHING, not {topic!r}.")
     if connection.is_embedded:
         raise UsageError(f"The embedded broker has no share groups; this needs {NEEDED}.")

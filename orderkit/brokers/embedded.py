@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, Producer
 from orderkit.brokers import _mock
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
+from orderkit.names import MOST_AT_ONCE, PARTITIONS, check_count, check_seconds, check_topic
 
 RECORD_LIMIT = 100_000  # batches the mock keeps per partition; a slow producer's batches hold one record
 BYTE_LIMIT = 5 * 1024 * 1024  # bytes it keeps per partition; what is older is dropped without a word
@@ -31,6 +32,7 @@ CLIENT_SETTINGS = {
     "session.timeout.ms": "3000",  # the mock rebalances a second before this is over; by default after 44 s
     "heartbeat.interval.ms": "300",
 }
+MOST_BROKERS = 100  # each is a listener and some threads
 EVERY_BROKER = -1
 LEADERLESS = -1
 FAULTS = ("refuse", "accept", "down", "up", "slow", "fail_next")
@@ -50,9 +52,9 @@ class EmbeddedBroker:
     kind = "embedded"
 
     def __init__(self, topics: Mapping[str, int] | None = None, brokers: int = 1) -> None:
-        if brokers < 1:
+        if isinstance(brokers, int) and brokers < 1:
             raise UsageError(f"brokers={brokers}: a cluster has at least one broker.")
-        self._brokers = brokers
+        self._brokers = check_count("brokers", brokers, 1, MOST_BROKERS)
         self._lock = threading.Lock()  # a call must not meet `close` half way: C would follow a dead pointer
         self._partitions: dict[str, int] = {}
         self._library = _mock.load()
@@ -86,8 +88,9 @@ class EmbeddedBroker:
             OrderkitError: a name Kafka does not allow, or the broker is closed.
         """
         for name, partitions in topics.items():
-            if partitions < 1:
+            if isinstance(partitions, int) and partitions < 1:
                 raise UsageError(f"Topic {name!r} with {partitions} partitions: a topic has at least one.")
+            check_count(f"The number of partitions of {check_topic(name)}", partitions, 1, PARTITIONS)
             if name not in self._partitions:
                 self._create(name, partitions)
                 self._partitions[name] = partitions
@@ -148,6 +151,7 @@ class EmbeddedBroker:
         """Take at least `milliseconds` for every answer; 0 is full speed."""
         if milliseconds < 0:
             raise UsageError(f"slow({milliseconds}): a delay cannot be negative.")
+        check_seconds("A delay", milliseconds / 1000)
         self._call("broker_set_rtt", EVERY_BROKER, int(milliseconds))
 
     def fail_next(self, count: int, error: str = "NOT_ENOUGH_REPLICAS", request: str = "Produce") -> None:
@@ -160,6 +164,7 @@ class EmbeddedBroker:
             raise UsageError(f"There is no request {request!r}. Choose from: {', '.join(_mock.REQUESTS)}.")
         if count < 0:
             raise UsageError(f"fail_next({count}): a count cannot be negative.")
+        check_count("count", count, 0, MOST_AT_ONCE)
         errors = (c_int * count)(*[_code(error)] * count)
         self._call("clear_request_errors", _mock.REQUESTS[request])
         if count:

@@ -20,6 +20,7 @@ from orderkit.cli.options import (
     at_least,
     connection_options,
     fault_options,
+    group_option,
     json_option,
     make_budget,
     make_codec,
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orderkit")
 
-group_option = click.option(
-    "--group", default="orderkit", envvar="ORDERKIT_GROUP", show_default=True, help="The consumer group."
-)
 Watcher = Callable[[], object]  # called after each turn of the loop
 
 

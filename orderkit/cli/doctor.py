@@ -9,6 +9,7 @@ import click
 
 from orderkit.cli.options import connection_options, json_option, make_connection, print_json
 from orderkit.doctor import examine
+from orderkit.kafka import named_broker
 
 
 @click.command()
@@ -16,7 +17,8 @@ from orderkit.doctor import examine
 @json_option
 def doctor(**options: Any) -> int:
     """Check the installation, and name every problem with its fix."""
-    findings = examine(make_connection(options))
+    named = bool(options["bootstrap_server"] or options["command_config"] or named_broker())
+    findings = examine(make_connection(options), named)
     healthy = all(finding.state != "problem" for finding in findings)
     if options["as_json"]:
         print_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})

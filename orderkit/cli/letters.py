@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
-from orderkit.cli.options import Command, as_text
+from orderkit.cli.options import Command, as_text, checked
 from orderkit.dead_letters import DIALECTS, DeadLetterRecord, LetterFilter, Where
 from orderkit.dead_letters.filters import parse_attempts, parse_time
 from orderkit.kafka import DEAD_LETTERS
+from orderkit.names import check_dead_letter_topic
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
@@ -36,8 +37,9 @@ FILTER_OPTIONS = (
     click.option("--where", metavar="CONDITION", help='On the order: \'price > 100 and product == "Lamp"\'.'),
 )  # fmt: skip
 dlq_topic_option = click.option(
-    "--dlq-topic", default=DEAD_LETTERS, envvar="ORDERKIT_DLQ_TOPIC", show_default=True, help="The dead-letter topic."
-)
+    "--dlq-topic", default=DEAD_LETTERS, envvar="ORDERKIT_DLQ_TOPIC", show_default=True, help="The dead-letter topic.",
+    callback=checked(check_dead_letter_topic),
+)  # fmt: skip
 format_option = click.option("--format", "shape", type=click.Choice(FORMATS), help="By default a table.")
 
 

@@ -14,6 +14,7 @@ from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
 from orderkit.consuming.consumers import ENGINE_NAMES
 from orderkit.errors import UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
+from orderkit.names import check_dead_letter_topic, check_group, check_topic
 from orderkit.orders.avro import WIRES, Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.registry import Registry
@@ -33,18 +34,35 @@ def _stack(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return decorate
 
 
+def checked(check: Callable[[object], str]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Make a callback of an option that holds a name against Kafka's rules before anything else is done."""
+    return lambda _context, _option, name: None if name is None else check(name)
+
+
 connection_options = _stack(
     click.option("--bootstrap-server", metavar="HOST:PORT", help="Where Kafka is; else KAFKA_BOOTSTRAP_SERVERS."),
     click.option("--command-config", metavar="FILE", help="A Kafka client properties file (TLS, SASL)."),
 )
+group_option = click.option(
+    "--group", default="orderkit", envvar="ORDERKIT_GROUP", show_default=True, help="The consumer group.",
+    callback=checked(check_group),
+)  # fmt: skip
 topic_options = _stack(
-    click.option("--topic", default=ORDERS, envvar="ORDERKIT_TOPIC", show_default=True, help="Topic of the orders."),
+    click.option(
+        "--topic",
+        default=ORDERS,
+        envvar="ORDERKIT_TOPIC",
+        show_default=True,
+        help="Topic of the orders.",
+        callback=checked(check_topic),
+    ),
     click.option(
         "--dlq-topic",
         default=DEAD_LETTERS,
         envvar="ORDERKIT_DLQ_TOPIC",
         show_default=True,
         help="Topic of the dead letters.",
+        callback=checked(check_dead_letter_topic),
     ),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")

@@ -12,6 +12,7 @@ import click
 from orderkit.cli.letters import dlq_topic_option, filter_options, make_filter
 from orderkit.cli.options import (
     at_least,
+    checked,
     connection_options,
     json_option,
     make_codec,
@@ -27,6 +28,7 @@ from orderkit.dead_letters.parallel import ParallelReplay
 from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import UsageError
+from orderkit.names import check_group, check_topic
 
 Job = Replay | ParallelReplay
 FATES = {
@@ -42,16 +44,25 @@ FATES = {
 
 @click.command()
 @filter_options
-@click.option("--to", metavar="TOPIC", help="Move all there; by default each to where it came from first.")
+@click.option(
+    "--to", metavar="TOPIC", help="Move all there; by default each to where it came from first.",
+    callback=checked(check_topic),
+)  # fmt: skip
 @click.option("--rate", type=float, metavar="N", help="At most so many records per second.")
 @click.option("--limit", type=int, metavar="N", help="At most so many records; run again for the next.")
 @click.option("--max-replays", default=3, show_default=True, help="A record replayed so often is not replayed again.")
-@click.option("--parking", metavar="TOPIC", help="Where such a record goes; made if missing. By default it stays.")
+@click.option(
+    "--parking", metavar="TOPIC", help="Where such a record goes; made if missing. By default it stays.",
+    callback=checked(check_topic),
+)  # fmt: skip
 @click.option("--transform", metavar="MODULE:FUNCTION", help="Mends orders: (order or None, letter) -> order or None.")
 @click.option("--jobs", default=1, show_default=True, help="Processes that share the partitions, for more speed.")
 @click.option("--exactly-once", is_flag=True, help="Records and offsets in one transaction; needs a real broker.")
 @click.option("--no-check", is_flag=True, help="Do not look in the targets for what was replayed before.")
-@click.option("--group", help="Whose offsets are the progress; by default one for this source, target and filter.")
+@click.option(
+    "--group", help="Whose offsets are the progress; by default one for this source, target and filter.",
+    callback=checked(check_group),
+)  # fmt: skip
 @click.option("--yes", is_flag=True, help="Move without asking.")
 @click.option("--dry-run", is_flag=True, help="Show what would move, and move nothing.")
 @reading_options

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from orderkit.brokers.dlq import use_broker_dlq
-from orderkit.cli.options import at_least, connection_options, make_connection, topic_options
+from orderkit.cli.options import at_least, checked, connection_options, make_connection, topic_options
 from orderkit.dead_letters import DLQ_CONFIG
+from orderkit.names import check_group, check_topic
 
 RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq|\..+\.retry\.\d+)?")
 
@@ -21,8 +22,14 @@ def topics() -> None:
 
 @topics.command()
 @click.option("--partitions", default=4, show_default=True, help="Partitions of each.")
-@click.option("--broker-dlq", metavar="NAME", help="Let the broker dead-letter for share group --group into `dlq.…`.")
-@click.option("--group", default="orderkit", envvar="ORDERKIT_GROUP", show_default=True, help="That share group.")
+@click.option(
+    "--broker-dlq", metavar="NAME", help="Let the broker dead-letter for share group --group into `dlq.…`.",
+    callback=checked(check_topic),
+)  # fmt: skip
+@click.option(
+    "--group", default="orderkit", envvar="ORDERKIT_GROUP", show_default=True, help="That share group.",
+    callback=checked(check_group),
+)  # fmt: skip
 @topic_options
 @connection_options
 def create(**options: Any) -> None:

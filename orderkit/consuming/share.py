@@ -10,9 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import groupby
-from typing import Any
 
-from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, Message, ShareConsumer
+from confluent_kafka import AcknowledgeType, KafkaError, KafkaException, Message
 
 from orderkit.account.average import RunningAverage
 from orderkit.account.block import Attempt
@@ -25,9 +24,11 @@ from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.kafka import CLIENT_SETTINGS, DEAD_LETTERS, ORDERS, Connection, log
+from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 from orderkit.ledger import Ledger
 from orderkit.members.commits import Committer, Key
+from orderkit.members.refused import Refusals, complain
+from orderkit.names import check_dead_letter_topic, check_group, check_topic
 from orderkit.orders.avro import Codec
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, RetryPolicy, Skip, Stop, classify
 
@@ -84,23 +85,19 @@ class ShareGroupConsumer(Loop):
         seed: int = 0,
         classify: Callable[[BaseException], Reason] = classify,
     ) -> None:
+        check_group(group)
+        check_topic(topic)
+        check_dead_letter_topic(dead_letters)
         super().__init__(handler, policy, codec, ledger, seed, classify)
         if connection.is_embedded:
             raise UsageError(f"Share groups need a real broker, {NEEDED}: the embedded one has none.")
         connection.partitions(topic)
         self.broker_dlq = prepare(connection, group, self.policy.max_attempts)
-        self.member = ShareMember(group)
+        self.member, self._refusals = ShareMember(group), Refusals(connection, group, shares=True)
         self.letters = DeadLetterWriter(connection, dead_letters, group)
         if not self.broker_dlq:
             connection.partitions(dead_letters)
-        settings: dict[str, Any] = {
-            "bootstrap.servers": connection.bootstrap,
-            **CLIENT_SETTINGS,
-            **connection.config,
-            "group.id": group,
-            "share.acknowledgement.mode": "explicit",
-        }
-        self._client = ShareConsumer(settings, logger=log)
+        self._client = connection.share_consumer(group, share_acknowledgement_mode="explicit")
         self._client.subscribe([topic])
 
     def turn(self) -> None:
@@ -108,10 +105,10 @@ class ShareGroupConsumer(Loop):
         try:
             messages = list(self._client.poll(timeout=PATIENCE))
         except KafkaException as refused:
-            _complain(refused.args[0])
+            _complain(refused.args[0], self._refusals.complain)
             return
         for error in filter(None, map(Message.error, messages)):
-            _complain(error)
+            _complain(error, self._refusals.complain)
         messages = [message for message in messages if not message.error()]
         if not messages:
             return
@@ -230,11 +227,7 @@ def _part_of(message: Message) -> tuple[str, int]:
     return _place(message)[:2]
 
 
-def _complain(error: KafkaError) -> None:
+def _complain(error: KafkaError, otherwise: Callable[[KafkaError], None] = complain) -> None:
     if error.code() in (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE):
         raise OrderkitError(f"This broker has no share groups: {error.str()}. {NEEDED} has them.")
-    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-        raise OrderkitError(f"{error.str()}. Create the topic with `orderkit topics create`.")
-    if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-        raise OrderkitError(f"{error.str()}. Ask for the right to read it.")
-    log.warning("%s", error.str())
+    otherwise(error)

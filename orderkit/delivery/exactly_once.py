@@ -18,6 +18,7 @@ from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 from orderkit.members.commits import Commits, fitting, to_offsets
 from orderkit.members.group import GroupMember
+from orderkit.names import check_text
 
 log = logging.getLogger("orderkit")
 
@@ -49,8 +50,11 @@ class ExactlyOnce(Mode):
         """
         if connection.is_embedded:
             raise UsageError("exactly-once needs a real broker: the embedded one does not enforce transactions.")
+        if str(connection.config.get("isolation.level", "")).lower() == "read_uncommitted":
+            raise UsageError("exactly-once reads committed records only: leave out isolation.level=read_uncommitted.")
+        name = uuid.uuid4().hex if instance is None else check_text("instance", instance)
         return connection.producer(
-            transactional_id=f"{group}.{instance or uuid.uuid4().hex}",
+            transactional_id=check_text("transactional id", f"{group}.{name}"),
             transaction_timeout_ms=int(TRANSACTION_TIMEOUT * 1000),
             message_timeout_ms=int(LETTER_TIMEOUT * 1000),
             message_max_bytes=100_000_000,

@@ -21,6 +21,7 @@ from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 from orderkit.members.commits import Key
 from orderkit.members.group import GroupMember
+from orderkit.names import check_topic
 from orderkit.retry import RetryPolicy
 
 PREFIX = "orderkit.retry."
@@ -148,8 +149,11 @@ def create_alike(connection: Connection, topic: str, others: list[str]) -> None:
     """Create topics with as many partitions as `topic` has: a record keeps its number.
 
     Raises:
+        UsageError: a group's name has what no topic's may have.
         OrderkitError: one is there, and has fewer.
     """
+    for name in others:
+        check_topic(name, "retry topic")
     many = len(connection.partitions(topic)) if others else 0
     connection.create_topics(dict.fromkeys(others, many))
     for name in others:

@@ -33,6 +33,7 @@ MOVED_ON = {
     KafkaError._NO_OFFSET,
     KafkaError._STATE,
     KafkaError._ASSIGNMENT_LOST,
+    KafkaError._FATAL,  # this client commits nothing any more; what it polls next says why
 }
 
 

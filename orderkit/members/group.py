@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
@@ -12,10 +12,12 @@ from orderkit.consuming.partition import Partition
 from orderkit.kafka import Connection
 from orderkit.members.commits import Committer, Key, saved_with
 from orderkit.members.lag import Ends
-from orderkit.members.logs import Logs
+from orderkit.members.logs import Logs, place_of
+from orderkit.members.notices import Notices
 from orderkit.members.offsets import Offsets, beginning, start_at
-from orderkit.members.patience import HASTE, leave_group
+from orderkit.members.patience import HASTE, leave_group, manners
 from orderkit.members.records import by_partition, key_of, keys_of
+from orderkit.members.refused import Refusals
 from orderkit.members.stranded import Lookout
 
 log = logging.getLogger("orderkit")
@@ -35,13 +37,9 @@ class GroupMember:
         connection: the cluster.
         group: the group's name.
         topics: what to subscribe to.
+        tell: whom to call when something happens to a partition.
         batch: records to fetch at once, at most.
         keep: hold on to records until they are committed, so that they can be undone.
-        revoked: called with partitions that are about to go, while they can still be committed.
-        lost: called with partitions that have just gone.
-        undone: called with one of those when it is known where its last commit stands: all after it comes again.
-        expired: called with a partition and offsets whose records are gone unread.
-        begun: called with a partition whose log is gone: another one has taken its place.
         settings: further librdkafka properties.
     """
 
@@ -50,14 +48,10 @@ class GroupMember:
         connection: Connection,
         group: str,
         topics: Sequence[str],
+        tell: Notices,
         *,
         batch: int = 1000,
         keep: bool = False,
-        revoked: Callable[[list[Partition]], None],
-        lost: Callable[[list[Partition]], None],
-        undone: Callable[[Partition], None],
-        expired: Callable[[Partition, range], None],
-        begun: Callable[[Partition], None],
         settings: dict[str, object] | None = None,
     ) -> None:
         self.group = group
@@ -68,21 +62,20 @@ class GroupMember:
         self.stopping = False
         self._batch = batch
         self._keep = keep
-        self._revoked, self._lost, self._undone, self._begun = revoked, lost, undone, begun
-        self._logs = Logs(connection, self.parts, expired, self._begin)
+        self._tell = tell
+        self._logs = Logs(connection, self.parts, tell.expired, self._begin)
         self._paused: set[Key] = set()
-        self._ends = Ends()
         self._assigned: set[Key] = set()  # to this client, as far as its callbacks have run
         self._left: set[Key] = set()  # partitions that were let go since the latest record was polled
         self._unsure: list[Partition] = []  # gone, and a commit of theirs may still arrive
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
         self._connection, self._topics = connection, list(topics)
-        self._beginning = beginning(connection)
-        self._lookout = Lookout(connection, topics[0])
+        self._ends, self._beginning = Ends(), beginning(connection)
+        self._lookout, self._refusals = Lookout(connection, topics[0]), Refusals(connection, group)
         self.offsets = Offsets(connection, group, self.commits, self._lookout, lambda: self.stopping)
         self._settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
-        self._is_static = "group.instance.id" in connection.config or "group_instance_id" in self._settings
+        self._manners = manners({**connection.config, **self._settings})
         self.client: Consumer = self._open()
 
     def _open(self) -> Consumer:
@@ -119,7 +112,8 @@ class GroupMember:
             messages = [first, *messages]
         if any(map(Message.error, messages)):
             for event in filter(Message.error, messages):
-                self._logs.hear(event)
+                if error := self._logs.hear(event):
+                    self._refusals.complain(error)
             messages = [message for message in messages if not message.error()]
         fetched = by_partition(messages, one_topic=len(self._topics) == 1)
         return moved + [(self.parts[key], some) for key, some in fetched.items() if key in self.parts]
@@ -171,8 +165,7 @@ class GroupMember:
             part = Partition(offset.topic, offset.partition, at, saved, keep=self._keep, suspects=suspects)
             current = self._logs.adopt(part, ids.get(part.topic, ""))
             self.parts[part.key] = current
-            begins = self._beginning if current is part else OFFSET_BEGINNING
-            starts.append(TopicPartition(*part.key, current.came_to if current.came_to >= 0 else begins))
+            starts.append(place_of(current, self._beginning if current is part else OFFSET_BEGINNING))
         if starts:
             start_at(self.client, starts)
         self._ends.look_soon()
@@ -180,17 +173,14 @@ class GroupMember:
     def _on_revoke(self, client: Consumer, offsets: list[TopicPartition]) -> None:
         self.commits.in_callback = True
         try:
-            self._revoked(self._mine(offsets))
+            self._tell.revoked([self.parts[key] for key in keys_of(offsets) if key in self.parts])
         finally:
             self.commits.in_callback = False
         self._on_lost(client, offsets)
 
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         self._assigned.difference_update(keys_of(offsets))
-        self.let_go(self._mine(offsets))
-
-    def _mine(self, offsets: list[TopicPartition]) -> list[Partition]:
-        return [self.parts[key] for key in keys_of(offsets) if key in self.parts]
+        self.let_go([self.parts[key] for key in keys_of(offsets) if key in self.parts])
 
     def let_go(self, parts: list[Partition], *, doubtful: bool = False) -> None:
         """Let partitions go.
@@ -211,9 +201,9 @@ class GroupMember:
             unsure = self.commits.forget(part) or doubtful
             if not part.is_settled:
                 (self._unsure if unsure else undone).append(part)
-        self._lost(parts)
+        self._tell.lost(parts)
         for part in undone:
-            self._undone(part)
+            self._tell.undone(part)
 
     def _settle(self, found: list[TopicPartition]) -> None:
         """Undo what was done on partitions in doubt after their last commit: all of it is delivered again."""
@@ -222,7 +212,7 @@ class GroupMember:
         parts, self._unsure = self._unsure, []
         for part, offset in zip(parts, found, strict=True):
             part.found(offset.offset, saved_with(offset))
-            self._undone(part)
+            self._tell.undone(part)
 
     def rewind(self, part: Partition) -> Partition:
         """Take a partition back to its last commit; its records are at hand still."""
@@ -230,7 +220,7 @@ class GroupMember:
         self.parts[part.key] = again
         if self.held.pop(part.key, None):
             self.held[part.key] = again
-        self._undone(part)
+        self._tell.undone(part)
         return again
 
     def _begin(self, part: Partition, again: Partition) -> None:
@@ -240,8 +230,8 @@ class GroupMember:
         self.release(part)
         if part.key in self.parts:
             self.parts[part.key] = again
-            self._lost([part])
-        self._begun(part)
+            self._tell.lost([part])
+        self._tell.begun(part)
 
     def lag(self) -> dict[Key, int]:
         """Give the records that each partition is behind, as far as the client has heard."""
@@ -257,4 +247,4 @@ class GroupMember:
         if self.commits.is_stuck or len(found) < len(unsure):
             patience = HASTE  # the broker is silent
         self._lookout.finish()
-        leave_group(self.client, lambda: not self._assigned, stays=self._is_static, patience=patience)
+        leave_group(self.client, lambda: not self._assigned, **self._manners, patience=patience)

@@ -18,7 +18,6 @@ from confluent_kafka import TopicPartition as Place
 from orderkit.consuming.partition import Partition
 from orderkit.kafka import Connection
 from orderkit.members.commits import Key
-from orderkit.members.offsets import complain
 from orderkit.members.patience import call_aside
 from orderkit.members.records import key_of
 
@@ -74,20 +73,16 @@ class Logs:
         """Give the id of each topic, as far as the broker tells it; librdkafka's mock does not."""
         return topic_ids(self._connection, topics) if self._due < float("inf") else {}
 
-    def hear(self, event: Message) -> None:
-        """Take in what the client gives instead of a record.
-
-        Raises:
-            OrderkitError: the topic is gone, or may not be read.
-        """
-        key, error = key_of(event), event.error()
-        match error and error.code():
-            case KafkaError._PARTITION_EOF:
-                self._ends[key] = event.offset() or 0
-            case KafkaError._AUTO_OFFSET_RESET:
-                self._astray.add(key)
-            case _ if error:
-                complain(error)
+    def hear(self, event: Message) -> KafkaError | None:
+        """Take in what the client gives instead of a record; give it back if it is not about a log."""
+        error = event.error()
+        if error and error.code() == KafkaError._PARTITION_EOF:
+            self._ends[key_of(event)] = event.offset() or 0
+        elif error and error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._astray.add(key_of(event))
+        else:
+            return error
+        return None
 
     def adopt(self, part: Partition, known: str) -> Partition:
         """Take a partition up where its commit left it, or anew if that commit is of another log.
@@ -157,9 +152,9 @@ class Logs:
 
     def _go_on(self, client: Consumer, part: Partition) -> None:
         """Fetch a partition from where it stands now, and the others from where they are."""
-        there = [_place(part)]
+        there = [place_of(part)]
         try:
-            client.assign([_place(one) for one in self._parts.values()])
+            client.assign([place_of(one) for one in self._parts.values()])
         except KafkaException as error:
             if error.args[0].code() != KafkaError._STATE:
                 raise
@@ -167,5 +162,6 @@ class Logs:
             client.incremental_assign(there)
 
 
-def _place(part: Partition) -> Place:
-    return Place(*part.key, part.came_to if part.came_to >= 0 else OFFSET_BEGINNING)
+def place_of(part: Partition, beginning: int = OFFSET_BEGINNING) -> Place:
+    """Give from where to fetch a partition; `beginning`, as the client takes it, if nobody has come anywhere."""
+    return Place(*part.key, part.came_to if part.came_to >= 0 else beginning)

@@ -10,9 +10,9 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 
 from orderkit.consuming.checkpoints import Checkpoint
 from orderkit.consuming.partition import Partition
-from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 from orderkit.members.commits import Committer
+from orderkit.members.refused import DENIED, complain
 from orderkit.members.stranded import Lookout
 
 log = logging.getLogger("orderkit")
@@ -20,7 +20,6 @@ log = logging.getLogger("orderkit")
 ASK_AGAIN = 0.05  # seconds until offsets that could not be read are asked for again
 FROM_THE_END = ("latest", "largest", "end")  # what `auto.offset.reset` calls it
 AT_ONCE = 2.0  # seconds for one question, at the most
-DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED
 
 
 class Offsets:
@@ -103,16 +102,3 @@ def committed(client: Consumer, wanted: list[TopicPartition], timeout: float) ->
         if offset.error:
             raise KafkaException(offset.error)
     return offsets
-
-
-def complain(error: KafkaError) -> None:
-    """Say what a broker refused.
-
-    Raises:
-        OrderkitError: nothing can be read before somebody has done something about it.
-    """
-    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-        raise OrderkitError(f"{error.str()}. Create the topic with `orderkit topics create`.")
-    if error.code() in DENIED:
-        raise OrderkitError(f"{error.str()}. Ask for the right to read it; the offsets stay where they are.")
-    log.warning("%s", error.str())

@@ -7,12 +7,14 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from typing import TextIO, TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
+
+from orderkit.settings import speaks_consumer_protocol
 
 log = logging.getLogger("orderkit")
 
@@ -21,6 +23,7 @@ Answer = TypeVar("Answer")
 LEAVING = 10.0  # seconds that a client may take to leave its group, before it is left alone
 HASTE = 2.0  # the same, when the broker is silent, or the user impatient
 HANDING_BACK = 5.0  # seconds of them for giving its partitions back, before it is closed all the same
+SETTLING = 0.2  # seconds in which an assignment that was under way comes, and is given back (KIP-848)
 TICK = 0.005  # seconds from one look to the next: a client does not say when it has heard what it was asked to hear
 FROZEN = 15.0  # seconds after which a process in which no Python code runs any more is ended
 
@@ -53,9 +56,16 @@ def is_answered(future: Future[Answer], deadline: float) -> bool:
     return bool(wait([future], max(0.0, deadline - time.monotonic())).done)
 
 
+def manners(config: Mapping[str, object]) -> dict[str, bool]:
+    """Say how a client with these settings leaves its group, as `leave_group` takes it."""
+    is_static = bool(config.get("group.instance.id") or config.get("group_instance_id"))
+    return {"stays": is_static, "keeps_id": speaks_consumer_protocol(config)}
+
+
 def leave_group(
-    client: Consumer, gave_back: Callable[[], bool], *, stays: bool = False, patience: float = LEAVING
-) -> None:
+    client: Consumer, gave_back: Callable[[], bool], *,
+    stays: bool = False, keeps_id: bool = False, patience: float = LEAVING,
+) -> None:  # fmt: skip
     """Give the partitions back, then close the client; over within `patience` seconds, whatever the broker does.
 
     A client that serves a rebalance while it closes may ask its group handler, which has just ended, and wait for ever
@@ -68,15 +78,17 @@ def leave_group(
         client: a subscribed consumer; closed afterwards, or closing in a thread of its own.
         gave_back: whether the callback has run that gives the partitions back.
         stays: a static member (KIP-345), whose place is kept until its session ends: it closes without leaving.
+        keeps_id: the client has chosen its member id by itself (KIP-848), and does not give it up.
         patience: seconds.
     """
 
     def leave() -> None:
         try:
             if not stays:
-                _hand_back(client, gave_back)
+                _hand_back(client, gave_back, keeps_id)
         except KafkaException as error:
-            log.warning("the client cannot give its partitions back: %s", error.args[0].str())
+            if error.args[0].code() != KafkaError._FATAL:  # else it is out already, and somebody has said why
+                log.warning("the client cannot give its partitions back: %s", error.args[0].str())
         finally:
             client.close()
 
@@ -89,11 +101,16 @@ def leave_group(
             raise
 
 
-def _hand_back(client: Consumer, gave_back: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + HANDING_BACK
+def _hand_back(client: Consumer, gave_back: Callable[[], bool], keeps_id: bool) -> None:
+    began = time.monotonic()
     client.unsubscribe()
-    # The member id goes with the request to leave; a client that is thrown out loses it before its callback has run.
-    while not (client.memberid() is None and gave_back()) and time.monotonic() < deadline:
+
+    def is_out() -> bool:
+        # The id goes with the request to leave; a client that is thrown out loses it before its callback has run.
+        gone = time.monotonic() > began + SETTLING if keeps_id else client.memberid() is None
+        return gone and gave_back()
+
+    while not is_out() and time.monotonic() < began + HANDING_BACK:
         client.poll(TICK)  # a record that comes now is not committed, and so not lost
     client.poll(0)  # a member without partitions has callbacks, too
 

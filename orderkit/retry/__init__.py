@@ -51,15 +51,8 @@ class Killed(Transient):
 
 # A bug in the handler fails on every order; dead-lettering for it would drain the topic.
 BUGS = (
-    TypeError,
-    AttributeError,
-    NameError,
-    ImportError,
-    AssertionError,
-    NotImplementedError,
-    RecursionError,
-    MemoryError,
-)
+    TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError, RecursionError, MemoryError,
+)  # fmt: skip
 # Bad data fails the same way each time.
 BAD_DATA = (ValueError, LookupError, ArithmeticError)
 
