@@ -22,6 +22,7 @@ from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
 from orderkit.errors import OrderkitError
 from orderkit.show.logs import to_stderr
+from orderkit.show.printable import prepare_streams
 
 log = logging.getLogger("orderkit")
 
@@ -47,6 +48,7 @@ for command in COMMANDS:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    prepare_streams()
     to_stderr()
     sys.exit(_run(arguments, debug="--debug" in arguments))
 

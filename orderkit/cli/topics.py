@@ -10,6 +10,7 @@ import click
 from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.cli.options import at_least, connection_options, make_connection, topic_options
 from orderkit.dead_letters import DLQ_CONFIG
+from orderkit.show.printable import say
 
 RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq|\..+\.retry\.\d+)?")
 
@@ -21,7 +22,7 @@ def topics() -> None:
 
 @topics.command()
 @click.option("--partitions", default=4, show_default=True, help="Partitions of each.")
-@click.option("--broker-dlq", metavar="NAME", help="Let the broker dead-letter for share group --group into `dlq.…`.")
+@click.option("--broker-dlq", metavar="NAME", help="Let the broker dead-letter for share group --group into `dlq.NAME`.")
 @click.option("--group", default="orderkit", envvar="ORDERKIT_GROUP", show_default=True, help="That share group.")
 @topic_options
 @connection_options
@@ -33,10 +34,10 @@ def create(**options: Any) -> None:
     made += connection.create_topics({options["dlq_topic"]: count}, DLQ_CONFIG)
     for name in (options["topic"], options["dlq_topic"]):
         there = len(connection.partitions(name))
-        click.echo(f"{name}: {'created' if name in made else 'is there already'}, {there} partitions")
+        say(f"{name}: {'created' if name in made else 'is there already'}, {there} partitions")
     if options["broker_dlq"]:
         use_broker_dlq(connection, options["group"], options["broker_dlq"], count)
-        click.echo(
+        say(
             f"{options['broker_dlq']}: the broker moves the dead letters of share group {options['group']} there"
         )
 
@@ -49,9 +50,9 @@ def list_(**options: Any) -> None:
     names = sorted(name for name in connection.metadata().topics if not name.startswith("__"))
     for name in names:
         marks = connection.watermarks(name).values()
-        click.echo(f"{name}: {len(marks)} partitions, {sum(high - low for low, high in marks)} records")
+        say(f"{name}: {len(marks)} partitions, {sum(high - low for low, high in marks)} records")
     if not names:
-        click.echo("no topics; `orderkit topics create` makes them")
+        say("no topics; `orderkit topics create` makes them")
 
 
 @topics.command()
@@ -61,4 +62,4 @@ def delete_runs(**options: Any) -> None:
     connection = make_connection(options)
     names = [name for name in connection.metadata().topics if RUN_TOPIC.fullmatch(name)]
     connection.delete_topics(names)
-    click.echo(f"{len(names)} topics deleted")
+    say(f"{len(names)} topics deleted")
