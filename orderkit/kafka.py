@@ -17,7 +17,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.properties import read_properties
+from orderkit.properties import bare, read_properties
 
 log = logging.getLogger("orderkit.kafka")
 log.addHandler(logging.NullHandler())  # librdkafka's lines reach whoever asks for them, and nobody else
@@ -217,7 +217,7 @@ def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
 
 def named_broker() -> str | None:
     """Give the address in `KAFKA_BOOTSTRAP_SERVERS`, if there is one."""
-    return os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or None
+    return bare(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")) or None
 
 
 def connect(bootstrap: str | None = None, properties: str | Path | None = None) -> Connection:
@@ -232,7 +232,7 @@ def connect(bootstrap: str | None = None, properties: str | Path | None = None) 
     """
     config = read_properties(Path(properties)) if properties else {}
     in_file = config.pop("bootstrap.servers", None)
-    address = bootstrap or named_broker() or in_file or LOCALHOST
+    address = bare(bootstrap or "") or named_broker() or in_file or LOCALHOST
     address = re.sub(r"\s*,\s*", ",", address)
     if not all(re.fullmatch(r"[^\s:,]+:\d{1,5}|\[[^\]]+\]:\d{1,5}", part) for part in address.split(",")):
         raise UsageError(f"{address!r} is not a Kafka address. Write HOST:PORT, as in {LOCALHOST}.")

@@ -10,6 +10,11 @@ from orderkit.errors import UsageError
 _JAAS = re.compile(r"""(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s;"']+))""")
 
 
+def bare(text: str) -> str:
+    r"""Take away what is no part of a setting: white space and line ends round it, and a byte order mark."""
+    return text.strip(" \t\r\n\f\v\xa0\ufeff")
+
+
 def read_properties(path: Path) -> dict[str, str]:
     """Read a Kafka client properties file, written for Java or for librdkafka, as librdkafka properties.
 
@@ -21,7 +26,8 @@ def read_properties(path: Path) -> dict[str, str]:
     import javaproperties  # noqa: PLC0415  it takes as long to load as half of this package, and few need it
 
     try:
-        given = dict(javaproperties.loads(path.read_text(encoding="utf-8-sig")))
+        text = path.read_text(encoding="utf-8-sig")
+        given = {name: bare(value) for name, value in javaproperties.loads(text).items()}  # as Kafka's ConfigDef does
     except (OSError, ValueError) as error:
         raise UsageError(f"--command-config {path}: {getattr(error, 'strerror', None) or error}.") from None
     config: dict[str, str] = {}

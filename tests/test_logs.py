@@ -20,7 +20,8 @@ from orderkit.kafka import Connection
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
 from orderkit.retry import Permanent
-from orderkit.show.logs import CAP, KAFKA, ROOT, DecisionLog, JsonLines, capped, set_format, to_stderr
+from orderkit.show.logs import KAFKA, ROOT, DecisionLog, JsonLines, set_format, to_stderr
+from orderkit.show.printable import CAP, capped
 
 SECRET = "hunter2-do-not-print"
 

@@ -17,7 +17,6 @@ from orderkit.cli.letters import (
     print_rows,
     print_table,
     row,
-    when,
 )
 from orderkit.cli.options import (
     at_least,
@@ -34,11 +33,12 @@ from orderkit.dead_letters import DeadLetterRecord, read_dead_letters, read_one,
 from orderkit.dead_letters.filters import parse_place
 from orderkit.dead_letters.seen import check_replays
 from orderkit.dead_letters.stats import NAMED, Stats, count_letters
+from orderkit.dead_letters.times import when, whole
 from orderkit.errors import OrderkitError
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
-from orderkit.show.printable import say
+from orderkit.show.printable import capped, cell, say
 
 SHOWN_VALUES = 20  # of each name in the statistics
 TIMES = {"timestamp", "first-failure", "last-failure", "due"}
@@ -94,10 +94,11 @@ def show(**options: Any) -> None:
     if options["as_json"]:
         print_json(_whole(letter, order))
         return
-    say(f"dead letter {letter.place} in {letter.topic}, written {when(letter.timestamp)}")
+    say(f"dead letter {letter.place} in {letter.topic}, written {when(letter.timestamp) or 'nobody knows when'}")
     _line("dialect", letter.dialect or "unknown: no header that any dialect has")
     for name, value in letter.story.items():
-        _line(name, when(int(value)) if name in TIMES and value.isdecimal() else value)
+        time = whole(value) if name in TIMES else None
+        _line(name, value if time is None else when(time) or value)
     if letter.replays:
         topic, partition, offset = letter.first_origin
         _line("replays", f"{letter.replays}; first from {topic}[{partition}]@{offset}")
@@ -172,7 +173,7 @@ def stats(**options: Any) -> int:
         click.echo("name,value,count")
         for name, counter in found.counts.items():
             for value, count in counter.most_common():
-                say(f'{NAMED.get(name, name)},"{value.replace(chr(34), chr(34) * 2)}",{count}')
+                click.echo(f'{NAMED.get(name, name)},"{cell(value).replace(chr(34), chr(34) * 2)}",{count}')
     else:
         _print_stats(found)
         if check:
@@ -187,6 +188,6 @@ def _print_stats(found: Stats) -> None:
     say(f"{found.total} dead letters in {found.topic}{span}")
     for name, counter in found.counts.items():
         for value, count in counter.most_common(SHOWN_VALUES):
-            say(f"  {NAMED.get(name, name):10} {count:8}  {value}")
+            say(f"  {NAMED.get(name, name):10} {count:8}  {capped(value)}")
         if len(counter) > SHOWN_VALUES:
             say(f"  {NAMED.get(name, name):10}           ... and {len(counter) - SHOWN_VALUES} more values")

@@ -22,7 +22,7 @@ def topics() -> None:
 
 @topics.command()
 @click.option("--partitions", default=4, show_default=True, help="Partitions of each.")
-@click.option("--broker-dlq", metavar="NAME", help="Let the broker dead-letter for share group --group into `dlq.NAME`.")
+@click.option("--broker-dlq", metavar="NAME", help="Let the broker dead-letter for share group --group into this.")
 @click.option("--group", default="orderkit", envvar="ORDERKIT_GROUP", show_default=True, help="That share group.")
 @topic_options
 @connection_options
@@ -37,9 +37,7 @@ def create(**options: Any) -> None:
         say(f"{name}: {'created' if name in made else 'is there already'}, {there} partitions")
     if options["broker_dlq"]:
         use_broker_dlq(connection, options["group"], options["broker_dlq"], count)
-        say(
-            f"{options['broker_dlq']}: the broker moves the dead letters of share group {options['group']} there"
-        )
+        say(f"{options['broker_dlq']}: the broker moves the dead letters of share group {options['group']} there")
 
 
 @topics.command("list")

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 
 from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.dead_letters.times import UNKNOWN
 from orderkit.dead_letters.where import Where
 from orderkit.errors import UsageError
 from orderkit.orders.avro import Codec
@@ -86,9 +87,7 @@ class LetterFilter:
             return False
         if self.keys and (letter.key is None or letter.key.decode(errors="replace") not in self.keys):
             return False
-        if self.since is not None and letter.timestamp < self.since * 1000:
-            return False
-        if self.until is not None and letter.timestamp >= self.until * 1000:
+        if not self._time_matches(letter.timestamp):
             return False
         if self.topics and letter.origin[0] not in self.topics:
             return False
@@ -99,6 +98,14 @@ class LetterFilter:
         if self.dialects and letter.dialect not in self.dialects:
             return False
         return not self.places or (letter.partition, letter.offset) in self.places
+
+    def _time_matches(self, written: int) -> bool:
+        """Whether it was written in time; of a record without a time nobody knows."""
+        if written == UNKNOWN:
+            return self.since is None and self.until is None
+        return (self.since is None or written >= self.since * 1000) and (
+            self.until is None or written < self.until * 1000
+        )
 
     def _order_matches(self, order: Order | Failure | None) -> bool:
         if order is None or isinstance(order, Failure):

@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
+def cell(text: str) -> str:
+    """Give a text for a table that programs read: as it is into a file, printable onto a terminal."""
+    return printable(text) if sys.stdout.isatty() else text
+
+
 def say(text: str, err: bool = False) -> None:
     """Print one line, whatever is in it.
 
