@@ -17,7 +17,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.properties import bare, read_properties
+from orderkit.properties import bare, is_text, read_properties
 
 log = logging.getLogger("orderkit.kafka")
 log.addHandler(logging.NullHandler())  # librdkafka's lines reach whoever asks for them, and nobody else
@@ -101,6 +101,9 @@ class Connection:
             **self.config,
             **named,
         }
+        for name, value in conf.items():
+            if isinstance(value, str) and not is_text(value):
+                raise UsageError(f"{name} {value!r} is no text. Write it in UTF-8.")  # the client would abort us
         try:
             return kind(conf, logger=log)
         except KafkaException as error:

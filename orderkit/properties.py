@@ -15,6 +15,15 @@ def bare(text: str) -> str:
     return text.strip(" \t\r\n\f\v\xa0\ufeff")
 
 
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can carry it: an argument in another encoding holds halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_properties(path: Path) -> dict[str, str]:
     """Read a Kafka client properties file, written for Java or for librdkafka, as librdkafka properties.
 

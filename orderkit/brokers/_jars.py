@@ -66,7 +66,7 @@ def must_be_text(folder: Path) -> Path:
         UsageError: its name is no text.
     """
     try:
-        os.fsencode(folder).decode()
+        os.fsencode(folder).decode("utf-8")
     except UnicodeDecodeError:
         raise UsageError(f"{str(folder)!r} is not UTF-8, and Java could not open it. Name another folder.") from None
     return folder

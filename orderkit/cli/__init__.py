@@ -80,6 +80,8 @@ def _run(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  one way ou
         return _say(str(error), error.exit_status)
     except (KeyboardInterrupt, click.exceptions.Abort):
         return _say("interrupted; what was done is committed.", BROKE)
+    except UnicodeEncodeError as error:  # an argument in another encoding
+        return _say(f"{error.object!r} is no text. Write it in UTF-8.", WRONG_USAGE)
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
         return 0
