@@ -13,6 +13,7 @@ from orderkit.cli.letters import (
     filter_options,
     format_option,
     make_filter,
+    print_counts,
     print_csv,
     print_rows,
     print_table,
@@ -38,7 +39,7 @@ from orderkit.errors import OrderkitError
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
-from orderkit.show.printable import capped, cell, say
+from orderkit.show.printable import capped, say
 
 SHOWN_VALUES = 20  # of each name in the statistics
 TIMES = {"timestamp", "first-failure", "last-failure", "due"}
@@ -170,10 +171,7 @@ def stats(**options: Any) -> int:
     if options["as_json"] or options["shape"] == "json":
         print_json({**found.as_dict(), **({"replayed": check.as_dict()} if check else {})})
     elif options["shape"] == "csv":
-        click.echo("name,value,count")
-        for name, counter in found.counts.items():
-            for value, count in counter.most_common():
-                click.echo(f'{NAMED.get(name, name)},"{cell(value).replace(chr(34), chr(34) * 2)}",{count}')
+        print_counts((NAMED.get(name, name), counter) for name, counter in found.counts.items())
     else:
         _print_stats(found)
         if check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -123,6 +124,14 @@ def print_csv(pairs: Pairs) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(COLUMNS)
     writer.writerows([cell(it) if isinstance(it, str) else it for it in _flat(*pair)] for pair in pairs)
+
+
+def print_counts(counters: Iterable[tuple[str, Counter[str]]]) -> None:
+    """Print how often each value was told as CSV, with a header."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(("name", "value", "count"))
+    for name, counter in counters:
+        writer.writerows((name, cell(value), many) for value, many in counter.most_common())
 
 
 def print_rows(topic: str, pairs: Pairs) -> None:

@@ -72,6 +72,8 @@ class View:
         parts: list[RenderableType] = []
         if self._total:
             bar = Table.grid(padding=(0, 1))
+            for _ in range(2):
+                bar.add_column(overflow="fold")  # an ellipsis is not for every terminal
             bar.add_row(
                 ProgressBar(total=self._total, completed=ledger.finished, width=PLOT_WIDTH - 8), f"{ledger.finished}"
             )
@@ -81,17 +83,15 @@ class View:
             parts.append(Text(printable(trouble), style="bold yellow"))
         return Panel(Group(*parts), title="orderkit", width=PLOT_WIDTH + 14)
 
-    def _fates(self) -> Table:
+    def _fates(self) -> Text:
         ledger = self._consumer.ledger
         averaged, retries, dead, skipped, _ = ledger.counts
-        table = Table.grid(padding=(0, 2))
         cells = [f"[blue]averaged {averaged}", f"[yellow]retries {retries}", f"[red]dead {dead}"]
         if skipped:
             cells.append(f"skipped {skipped}")
         if self._produced is not None:
             cells.insert(0, f"produced {self._produced.acknowledged}")
-        table.add_row(*cells)
-        return table
+        return Text("  ", overflow="fold").join(map(Text.from_markup, cells))
 
     def _average(self) -> list[RenderableType]:
         """Draw the running average, a point for each frame in which it moved."""
