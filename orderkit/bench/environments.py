@@ -39,7 +39,7 @@ def command(entry: Entry) -> tuple[list[str], dict[str, str]]:
     if contender.language == "java":
         home = _ready((*contender.needs, _fingerprint(PEERS / contender.module)), _install_java)
         parts = [home, home / "jars" / "*", _jars.kafka_home() / "jars" / "*"]
-        return [_jars.java(), "-cp", os.pathsep.join(map(str, parts)), "Plain"], kept
+        return [_jars.java(), "-cp", os.pathsep.join(map(str, parts)), "Plain"], _jars.java_environment()
     if contender.needs:
         python = _python(_ready(contender.needs, _install_python))
         return [python, "-m", f"peers.{contender.module}"], {**kept, "PYTHONPATH": str(PEERS.parent)}
@@ -59,6 +59,8 @@ def _ready(needs: tuple[str, ...], install: Callable[[Path, tuple[str, ...]], No
     A virtual environment cannot be moved, so a last file says that the folder is finished.
     """
     home = folder(needs)
+    if os.pathsep in str(home):
+        raise Missing(f"{home} holds a {os.pathsep}, which separates paths: name another folder in ORDERKIT_CACHE")
     done = home / "done"
     if not done.exists():
         shutil.rmtree(home, ignore_errors=True)
@@ -130,8 +132,9 @@ def _run(command: list[str], home: Path) -> None:
     kept = {name: value for name, value in _jars.java_environment().items() if not name.startswith("PYTHON")}
     try:
         done = subprocess.run(  # noqa: S603  our own list of arguments
-            command, cwd=home, env=kept, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+            command, cwd=home, env=kept, capture_output=True, timeout=PATIENCE, check=False,
+            encoding="utf-8", errors="replace",
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise Missing(f"{Path(command[0]).name} has not ended after {PATIENCE} s") from None
     if done.returncode:

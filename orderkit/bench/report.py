@@ -59,12 +59,14 @@ def show(rows: Sequence[Row], about: dict[str, str]) -> None:
     from rich.console import Console  # noqa: PLC0415  only where a table is shown
     from rich.table import Table  # noqa: PLC0415
 
+    console = Console()
+    plain = str.maketrans({"±": "+-", "µ": "u"} if console.options.ascii_only else {})
     table = Table(caption=", ".join(f"{name} {value}" for name, value in about.items()))
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == COLUMNS[0] else "right")
     for line in cells(rows):
-        table.add_row(*line)
-    Console().print(table)
+        table.add_row(*(text.translate(plain) for text in line))
+    console.print(table)
 
 
 def as_dict(rows: Sequence[Row], about: dict[str, str]) -> dict[str, Any]:

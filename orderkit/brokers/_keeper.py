@@ -1,13 +1,15 @@
 """Starts a command and ends it when the process that asked for it is gone, however that went.
 
-Run as a script, `_keeper.py LOCK COMMAND...`, in a session of its own, so that Ctrl-C in the terminal reaches neither
-the keeper nor what it keeps. It holds the file LOCK meanwhile: two commands on the same data would spoil them.
-A line `stop` or `kill` on standard input says how to end; the end of the input means `stop`.
+Run as a script, `_keeper.py LOCK KEPT COMMAND...`, in a session of its own, so that Ctrl-C in the terminal, or the
+terminal's end, reaches neither the keeper nor what it keeps. It holds the file LOCK meanwhile: two commands on the same
+data would spoil them. A word, `stop` or `kill`, on standard input says how to end; the end of the input means `stop`,
+and that nobody will come back for the data: LOCK's folder is removed unless KEPT is `kept`.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from types import FrameType
 from typing import IO
 
 PATIENCE = 20.0  # seconds between asking a process to end and making it
+KEPT, REMOVED = "kept", "removed"  # what becomes of the data in the end
 LOCK_PATIENCE = 5.0  # seconds; a program that was ended and is started again finds its old broker still stopping
 
 
@@ -51,27 +54,38 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         child.kill()
 
 
-def obey(child: subprocess.Popen[bytes]) -> None:
-    """Wait for one word on standard input and act on it."""
+def obey(child: subprocess.Popen[bytes], deserted: threading.Event) -> None:
+    """Wait for one word on standard input and act on it; without a word we are deserted."""
     word = os.read(0, 64)  # not sys.stdin: a thread that waits in it breaks the interpreter's exit
+    if not word:
+        deserted.set()
     if word.strip() == b"kill":
         child.kill()
     else:
         stop(child)
 
 
-def keep(command: list[str]) -> int:
-    """Run `command` until it ends or is to end; return its exit status."""
+def keep(command: list[str], folder: str | None = None) -> int:
+    """Run `command` until it ends or is to end; return its exit status.
+
+    Args:
+        command: what to run.
+        folder: to be removed when nobody will come back for it.
+    """
+    deserted = threading.Event()
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  the kit's own command
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         child.terminate()
 
     signal.signal(signal.SIGTERM, on_signal)
-    threading.Thread(target=obey, args=(child,), daemon=True).start()
-    return child.wait()
+    threading.Thread(target=obey, args=(child, deserted), daemon=True).start()
+    status = child.wait()
+    if deserted.is_set() and folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    return status
 
 
 if __name__ == "__main__":
     with lock(sys.argv[1]):
-        sys.exit(keep(sys.argv[2:]))
+        sys.exit(keep(sys.argv[3:], None if sys.argv[2] == KEPT else os.path.dirname(sys.argv[1])))  # noqa: PTH120

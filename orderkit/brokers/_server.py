@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ JAVA_OPTIONS = [
     "-XX:+IgnoreUnrecognizedVMOptions",  # AOTCache is new in Java 25
     "-XX:+UseSerialGC",  # one small heap
     "-XX:TieredStopAtLevel=1",  # compile fast rather than well: a second less at every start
+    "-XX:-UsePerfData",  # a file in the temporary folder, which a killed Java leaves behind
     "-Xlog:disable",  # of Java's own lines keep the errors only
     "-Xlog:all=error:stderr",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -48,24 +50,40 @@ class Server:
         self.settings = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0  # bytes of earlier starts
-        memory = [f"-Xmx{heap}", f"-XX:AOTCache={home / 'kafka.aot'}"]
-        self._command = [_jars.java(), *JAVA_OPTIONS, *memory, "-cp", str(home / "jars" / "*"), "kafka.Kafka"]
+        self._home = home
+        self._memory = f"-Xmx{heap}"
 
     @property
     def running(self) -> bool:
         """Whether Java is there; not whether it answers."""
         return self._process is not None and self._process.poll() is None
 
+    def _command(self) -> list[str]:
+        home = self._way_home()
+        options = [*JAVA_OPTIONS, self._memory, f"-XX:AOTCache={home / 'kafka.aot'}"]
+        return [_jars.java(), *options, "-cp", str(home / "jars" / "*"), "kafka.Kafka", str(self.settings)]
+
+    def _way_home(self) -> Path:
+        """Give a way to the jars, from the folder, that holds no `:`: Java would read two ways."""
+        if os.pathsep not in str(self._home):
+            return self._home
+        link = Path("kafka")
+        (self.folder / link).unlink(missing_ok=True)
+        (self.folder / link).symlink_to(self._home, target_is_directory=True)
+        return link
+
     def launch(self) -> None:
-        """Start Java under its keeper, in a session that Ctrl-C does not reach."""
-        keeper = [sys.executable, "-P", str(Path(_keeper.__file__)), str(self.folder / "in-use")]
+        """Start Java under its keeper, in its folder and in a session that Ctrl-C does not reach."""
+        end = _keeper.REMOVED if self.temporary else _keeper.KEPT
+        keeper = [sys.executable, "-P", str(Path(_keeper.__file__)), str(self.folder / "in-use"), end]
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  the kit's own command
-                [*keeper, *self._command, str(self.settings)],
+                [*keeper, *self._command()],
+                cwd=self.folder,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -75,19 +93,19 @@ class Server:
             )
 
     def end(self, word: str) -> None:
-        """Tell the keeper to `stop` or `kill` Java, and wait until it has."""
+        """Tell the keeper to `stop` or `kill` Java, or nothing, to desert it; wait until Java has ended."""
         process = self._process
         if process is None or process.stdin is None:
             return
         with contextlib.suppress(OSError):  # it is gone already
-            process.stdin.write(f"{word}\n".encode())
-        process.wait(END_LIMIT)
+            process.stdin.write(word.encode())
         process.stdin.close()
+        process.wait(END_LIMIT)
         self._process = None
 
     def close(self) -> None:
-        """End it, and remove a temporary folder."""
-        self.end("stop")
+        """End it, and remove a temporary folder; should we be killed meanwhile, the keeper does."""
+        self.end("" if self.temporary else "stop")
         if self.temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 

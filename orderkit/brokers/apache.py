@@ -63,14 +63,22 @@ class ApacheBroker:
         if taken := OURS & self._properties.keys():
             raise UsageError(f"{', '.join(sorted(taken))}: not for `properties`, it follows from the other arguments.")
         home = _jars.kafka_home(quiet)
-        place = Path(folder).absolute() if folder else Path(tempfile.mkdtemp(prefix="orderkit-kafka-"))
-        self._server = Server(place, folder is None, heap, home)
+        self._server = Server(_folder(folder), folder is None, heap, home)
         self._end = weakref.finalize(self, self._server.close)  # on `close`, when nobody refers to it, or at exit
-        format_log(self._server.data, home / "template")
+        self._prepare(home)
         self._start_on_free_ports()
         self.bootstrap = self.address(self._plain)
         self.connection = Connection(self.bootstrap)
         self.create_topics(DEFAULT_TOPICS if topics is None else topics)
+
+    def _prepare(self, home: Path) -> None:
+        try:
+            format_log(self._server.data, home / "template")
+        except OSError as error:  # a full disk, a folder that may not be written
+            raise OrderkitError(
+                f"Apache Kafka cannot keep its data in {self._server.folder}: {error.strerror or error}. "
+                "Name another folder."
+            ) from None
 
     @property
     def _plain(self) -> str:
@@ -121,6 +129,7 @@ class ApacheBroker:
             raise OrderkitError("This Apache broker is closed. Open a new one with ApacheBroker().")
 
     def _start_on_free_ports(self) -> None:
+        temporary = self._server.temporary
         for attempt in range(1, ATTEMPTS + 1):
             self._ports = _free_ports([*self._listeners, CONTROLLER])
             if self._port is not None:
@@ -130,6 +139,7 @@ class ApacheBroker:
             except PortTaken:
                 if attempt == ATTEMPTS:
                     raise
+                self._server.temporary = temporary
         return None
 
     def _start(self) -> None:
@@ -166,7 +176,7 @@ class ApacheBroker:
             "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in named.items()),
             "inter.broker.listener.name": self._plain,
             "controller.quorum.voters": f"1@{HOST}:{self._ports[CONTROLLER]}",
-            "log.dirs": self._server.data.as_posix(),
+            "log.dirs": self._server.data.name,  # from its folder: a comma on the way there would divide it
             **self._properties,
         }
         self._server.settings.touch(mode=0o600)  # it may hold a password
@@ -181,6 +191,20 @@ class ApacheBroker:
     def __repr__(self) -> str:
         state = "closed" if not self._end.alive else "up" if self._server.running else "down"
         return f"ApacheBroker({self.bootstrap}, {state})"
+
+
+def _folder(named: str | Path | None) -> Path:
+    """Give the folder for a broker's data, or make a temporary one.
+
+    Raises:
+        OrderkitError: there is no place for temporary files.
+        UsageError: Java cannot be told of that folder.
+    """
+    try:
+        place = _jars.must_be_text(Path(named or tempfile.gettempdir()).absolute())
+        return place if named else Path(tempfile.mkdtemp(prefix="orderkit-kafka-", dir=place))
+    except OSError as error:
+        raise OrderkitError(f"There is no folder for temporary files: {error.strerror or error}. Set TMPDIR.") from None
 
 
 def _checked(listeners: Mapping[str, str]) -> dict[str, str]:

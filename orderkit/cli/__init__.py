@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -17,11 +18,14 @@ from orderkit.cli.demo import demo
 from orderkit.cli.dlq import dlq
 from orderkit.cli.doctor import doctor
 from orderkit.cli.lab import lab
+from orderkit.cli.options import interrupted_by_signals
 from orderkit.cli.produce import produce
 from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
 from orderkit.errors import OrderkitError
+from orderkit.properties import bare
 from orderkit.show.logs import to_stderr
+from orderkit.show.printable import prepare_streams
 
 log = logging.getLogger("orderkit")
 
@@ -47,8 +51,19 @@ for command in COMMANDS:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    prepare_streams()
+    tidy_settings()
     to_stderr()
-    sys.exit(_run(arguments, debug="--debug" in arguments))
+    with interrupted_by_signals():
+        status = _run(arguments, debug="--debug" in arguments)
+    sys.exit(status)
+
+
+def tidy_settings() -> None:
+    """Rid the settings in the environment of what is round them: files and forms add line ends and spaces."""
+    for name, value in os.environ.items():
+        if name.startswith(("ORDERKIT_", "KAFKA_")):
+            os.environ[name] = bare(value)
 
 
 def _run(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  one way out for each kind of end
@@ -65,6 +80,8 @@ def _run(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  one way ou
         return _say(str(error), error.exit_status)
     except (KeyboardInterrupt, click.exceptions.Abort):
         return _say("interrupted; what was done is committed.", BROKE)
+    except UnicodeEncodeError as error:  # an argument in another encoding
+        return _say(f"{error.object!r} is no text. Write it in UTF-8.", WRONG_USAGE)
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
         return 0

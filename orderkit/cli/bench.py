@@ -11,6 +11,7 @@ import click
 from orderkit.brokers import ApacheBroker
 from orderkit.cli.options import at_least, connection_options, json_option, make_connection, print_json
 from orderkit.kafka import Connection, named_broker
+from orderkit.show.printable import say
 
 QUICK_ORDERS, QUICK_ROUNDS = 200_000, 3
 
@@ -74,4 +75,4 @@ def _connection(options: Mapping[str, Any]) -> Iterator[Connection]:
 
 
 def _tell(line: str) -> None:
-    click.echo(line, err=True)
+    say(line, err=True)

@@ -10,6 +10,7 @@ import click
 from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
 from orderkit.cli.options import at_least, stop_on_signal, topic_options
 from orderkit.errors import UsageError
+from orderkit.show.printable import say
 
 
 @click.command()
@@ -24,7 +25,7 @@ def broker(**options: Any) -> None:
     topics = {options["topic"]: options["partitions"], options["dlq_topic"]: options["partitions"]}
     done = threading.Event()
     with stop_on_signal(done.set), _open(topics, options) as running:
-        click.echo(f"{running.kind} broker is up at {running.bootstrap}; topics: {', '.join(topics)}")
+        say(f"{running.kind} broker is up at {running.bootstrap}; topics: {', '.join(topics)}")
         click.echo("In another terminal:")
         click.echo(f"  export KAFKA_BOOTSTRAP_SERVERS={running.bootstrap}")
         click.echo("  orderkit produce --verbose")

@@ -51,4 +51,4 @@ def compare_engines(**options: Any) -> None:
 
 
 def _tell(engine: str) -> None:
-    click.echo(f"{engine} …", err=True)
+    click.echo(f"{engine} ...", err=True)

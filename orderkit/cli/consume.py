@@ -40,6 +40,7 @@ from orderkit.delivery import MODES
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.ledger import Ledger
 from orderkit.show.logs import FORMATS, DecisionLog, set_format
+from orderkit.show.printable import capped, say
 from orderkit.show.view import consuming
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _watch(stack: ExitStack, consumer: Loop, options: dict[str, Any]) -> list[Wa
         if options["log_format"] == "json":
             log.info("%s", told, extra={"event": "serving"})
         else:
-            click.echo(told, err=True)
+            say(told, err=True)
     return watchers
 
 
@@ -184,10 +185,10 @@ def _teller(ledger: Ledger) -> Watcher:
     def tell() -> None:
         nonlocal seen
         for i in range(max(0, seen - ledger.dropped), len(ledger)):
-            name = ledger.order_id[i] or f"{ledger.topic[i]}[{ledger.partition[i]}]@{ledger.offset[i]}"
+            name = capped(ledger.order_id[i] or "") or f"{ledger.topic[i]}[{ledger.partition[i]}]@{ledger.offset[i]}"
             price = "" if math.isnan(ledger.price[i]) else f" at {ledger.price[i]:.2f}"
-            why = f" ({ledger.error[i]})" if ledger.error[i] else ""
-            click.echo(f"order {name}{price}: attempt {ledger.attempt[i]}, {FATES[ledger.fate[i]]}{why}")
+            why = f" ({capped(ledger.error[i] or '')})" if ledger.error[i] else ""
+            say(f"order {name}{price}: attempt {ledger.attempt[i]}, {FATES[ledger.fate[i]]}{why}")
         seen = ledger.dropped + len(ledger)
 
     return tell

@@ -9,6 +9,7 @@ import click
 from orderkit.cli.options import at_least, json_option, print_json
 from orderkit.delivery import MODES
 from orderkit.engines import ENGINES
+from orderkit.show.printable import say
 
 
 @click.command("crash-test")
@@ -51,19 +52,19 @@ def crash_test(**options: Any) -> int:
         click.echo(outcomes)
     for outcome in outcomes.broken:
         plan = outcome.plan
-        click.echo(
+        say(
             f"seed {plan.seed}, {plan.delivery}: {'; '.join(outcome.broken)}. Repeat it: orderkit crash-test "
             f"--plans 1 --seed {plan.seed} --delivery {plan.delivery} --engine {plan.engine} --orders {plan.orders}",
             err=True,
         )
         for note in outcome.notes:
-            click.echo(f"  {note}", err=True)
+            say(f"  {note}", err=True)
     return 1 if outcomes.broken else 0
 
 
 def _tell(outcome: Any) -> None:
     verdict = "; ".join(outcome.broken) or "kept"
-    click.echo(
+    say(
         f"seed {outcome.plan.seed} {outcome.plan.delivery}: {outcome.plan}: {verdict} ({outcome.seconds:.0f} s)",
         err=True,
     )

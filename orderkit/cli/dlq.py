@@ -13,11 +13,11 @@ from orderkit.cli.letters import (
     filter_options,
     format_option,
     make_filter,
+    print_counts,
     print_csv,
     print_rows,
     print_table,
     row,
-    when,
 )
 from orderkit.cli.options import (
     as_text,
@@ -36,9 +36,11 @@ from orderkit.dead_letters import DeadLetterRecord, read_dead_letters, read_one,
 from orderkit.dead_letters.filters import parse_place
 from orderkit.dead_letters.seen import check_replays
 from orderkit.dead_letters.stats import NAMED, Stats, count_letters
+from orderkit.dead_letters.times import when, whole
 from orderkit.errors import OrderkitError
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
+from orderkit.show.printable import capped, say
 
 SHOWN_VALUES = 20  # of each name in the statistics
 TIMES = {"timestamp", "first-failure", "last-failure", "due"}
@@ -74,7 +76,7 @@ def list_(**options: Any) -> None:
         elif options["shape"] == "csv":
             print_csv(pairs)
         elif not print_table(pairs):
-            click.echo(f"No dead letters in {topic}{f' with {only}' if not only.is_empty else ''}.")
+            say(f"No dead letters in {topic}{f' with {only}' if not only.is_empty else ''}.")
 
 
 @dlq.command()
@@ -93,24 +95,25 @@ def show(**options: Any) -> None:
     if options["as_json"]:
         print_json(_whole(letter, order))
         return
-    click.echo(f"dead letter {letter.place} in {letter.topic}, written {when(letter.timestamp)}")
+    say(f"dead letter {letter.place} in {letter.topic}, written {when(letter.timestamp) or 'nobody knows when'}")
     _line("dialect", letter.dialect or "unknown: no header that any dialect has")
     for name, value in letter.story.items():
-        _line(name, when(int(value)) if name in TIMES and value.isdecimal() else value)
+        time = whole(value) if name in TIMES else None
+        _line(name, value if time is None else when(time) or value)
     if letter.replays:
         topic, partition, offset = letter.first_origin
         _line("replays", f"{letter.replays}; first from {topic}[{partition}]@{offset}")
     _line("key", repr(letter.key))
     for header, content in letter.headers:
-        click.echo(f"  header {header} = {content!r}")
+        say(f"  header {header} = {content!r}")
     _value(letter.value, order)
     if letter.original_value is not None:
-        click.echo("  before it was mended:")
+        say("  before it was mended:")
         _value(letter.original_value, codec.decode_batch([letter.original_value])[0])
 
 
 def _line(name: str, value: str) -> None:
-    click.echo(f"  {name:14} {value}")
+    say(f"  {name:14} {value}")
 
 
 def _whole(letter: DeadLetterRecord, order: Order | Failure) -> dict[str, object]:
@@ -168,14 +171,11 @@ def stats(**options: Any) -> int:
     if options["as_json"] or options["shape"] == "json":
         print_json({**found.as_dict(), **({"replayed": check.as_dict()} if check else {})})
     elif options["shape"] == "csv":
-        click.echo("name,value,count")
-        for name, counter in found.counts.items():
-            for value, count in counter.most_common():
-                click.echo(f'{NAMED.get(name, name)},"{value.replace(chr(34), chr(34) * 2)}",{count}')
+        print_counts((NAMED.get(name, name), counter) for name, counter in found.counts.items())
     else:
         _print_stats(found)
         if check:
-            click.echo(check)
+            say(str(check))
     return 1 if check and check.doubled else 0
 
 
@@ -183,9 +183,9 @@ def _print_stats(found: Stats) -> None:
     span = ""
     if found.oldest is not None and found.newest is not None:
         span = f", {found.size:,} bytes, written {when(found.oldest)} to {when(found.newest)}"
-    click.echo(f"{found.total} dead letters in {found.topic}{span}")
+    say(f"{found.total} dead letters in {found.topic}{span}")
     for name, counter in found.counts.items():
         for value, count in counter.most_common(SHOWN_VALUES):
-            click.echo(f"  {NAMED.get(name, name):10} {count:8}  {value}")
+            say(f"  {NAMED.get(name, name):10} {count:8}  {capped(value)}")
         if len(counter) > SHOWN_VALUES:
-            click.echo(f"  {NAMED.get(name, name):10}           ... and {len(counter) - SHOWN_VALUES} more values")
+            say(f"  {NAMED.get(name, name):10}           ... and {len(counter) - SHOWN_VALUES} more values")

@@ -10,6 +10,7 @@ import click
 from orderkit.cli.options import connection_options, json_option, make_connection, print_json
 from orderkit.doctor import examine
 from orderkit.kafka import named_broker
+from orderkit.show.printable import say
 
 
 @click.command()
@@ -24,5 +25,5 @@ def doctor(**options: Any) -> int:
         print_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
-            click.echo(f"{finding.state:8} {finding.name}: {finding.told}")
+            say(f"{finding.state:8} {finding.name}: {finding.told}")
     return 0 if healthy else 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from orderkit.errors import OrderkitError
+from orderkit.show.printable import say
 
 PACKAGE = Path(__file__).parent.parent
 FIRST = "00_start_here.ipynb"
@@ -70,7 +71,7 @@ def lab(folder: str | None, port: int | None, browser: bool, more: tuple[str, ..
     if importlib.util.find_spec("jupyterlab") is None:
         raise OrderkitError('The notebooks need JupyterLab: pip install "orderkit[lab]".')
     place = find_notebooks(folder)
-    click.echo(f"Notebooks: {place}")
+    say(f"Notebooks: {place}")
     command = lab_command(place, port, browser, more)
     if os.name == "posix":
         sys.stdout.flush()

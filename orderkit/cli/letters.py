@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -14,11 +14,13 @@ import click
 from orderkit.cli.options import Command, as_text, checked
 from orderkit.dead_letters import DIALECTS, DeadLetterRecord, LetterFilter, Where
 from orderkit.dead_letters.filters import parse_attempts, parse_time
+from orderkit.dead_letters.times import when
 from orderkit.kafka import DEAD_LETTERS
 from orderkit.names import check_dead_letter_topic
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
+from orderkit.show.printable import capped, cell, say
 
 REASONS = ("poison", "permanent", "transient")
 FORMATS = ("table", "json", "csv")
@@ -74,14 +76,6 @@ def make_filter(options: Mapping[str, Any], codec: Codec) -> LetterFilter:
     )
 
 
-def when(milliseconds: float) -> str:
-    """Write a time in ms since 1970 as ISO 8601, in UTC."""
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):  # not a time that a calendar has
-        return f"{milliseconds:g} ms"
-
-
 def row(letter: DeadLetterRecord, order: Order | Failure | None) -> dict[str, object]:
     """Give a dead letter as flat JSON; of the order what can be read."""
     return {
@@ -109,7 +103,7 @@ def _flat(letter: DeadLetterRecord, order: Order | Failure | None) -> list[objec
     read: Mapping[str, object] = order if isinstance(order, dict) else {}
     return [
         letter.place,
-        when(letter.timestamp),
+        when(letter.timestamp) or "",
         letter.dialect,
         f"{topic}[{partition}]@{offset}" if offset >= 0 else topic,
         told.get("group", ""),
@@ -131,7 +125,15 @@ def print_csv(pairs: Pairs) -> None:
     """Print dead letters as CSV, with a header."""
     writer = csv.writer(sys.stdout)
     writer.writerow(COLUMNS)
-    writer.writerows(_flat(*pair) for pair in pairs)
+    writer.writerows([cell(it) if isinstance(it, str) else it for it in _flat(*pair)] for pair in pairs)
+
+
+def print_counts(counters: Iterable[tuple[str, Counter[str]]]) -> None:
+    """Print how often each value was told as CSV, with a header."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(("name", "value", "count"))
+    for name, counter in counters:
+        writer.writerows((name, cell(value), many) for value, many in counter.most_common())
 
 
 def print_rows(topic: str, pairs: Pairs) -> None:
@@ -152,15 +154,16 @@ def print_table(pairs: Pairs) -> int:
     many = 0
     for letter, order in pairs:
         if not many:
-            click.echo(f"{'PLACE':>10}  {'WRITTEN':24}  {'ORIGIN':24}  {'REASON':9}  TRIES  ORDER, AND WHY")
+            say(f"{'PLACE':>10}  {'WRITTEN':24}  {'ORIGIN':24}  {'REASON':9}  TRIES  ORDER, AND WHY")
         many += 1
         place, written, _, origin, _, reason, attempts, replays, exception, message, *_ = _flat(letter, order)
-        told = str(reason or letter.dialect or "unknown")
+        told = capped(str(reason or letter.dialect or "unknown"))
         again = f", replayed {replays} x" if replays else ""
-        what = f"{order['product']} at {order['price']:.2f}: " if isinstance(order, dict) else ""
+        what = f"{capped(str(order['product']))} at {order['price']:.2f}: " if isinstance(order, dict) else ""
         why = str(message).splitlines()[:1] or [""]
-        click.echo(
-            f"{place:>10}  {str(written)[:23] + 'Z':24}  {origin!s:24}  {told:9}  {attempts or '?':>5}  "
-            f"{what}{exception}: {why[0]}{again}"
+        written = str(written or "unknown").replace("+00:00", "Z")
+        say(
+            f"{place:>10}  {written:24}  {capped(str(origin)):24}  {told:9}  {capped(str(attempts or '?')):>5}  "
+            f"{what}{capped(str(exception))}: {capped(why[0])}{again}"
         )
     return many

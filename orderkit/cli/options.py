@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
@@ -190,15 +191,36 @@ def as_text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
+def ending_signals() -> list[signal.Signals]:
+    """List what asks a program to end: Ctrl-C, `kill`, and a terminal that goes, unless `nohup` keeps that away."""
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    heard = [hangup] if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *heard]
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Let all of them interrupt as Ctrl-C does, so that whatever a command has started ends with it."""
+    heard = ending_signals() if threading.current_thread() is threading.main_thread() else []
+    quiet = [number for number in heard if signal.getsignal(number) is signal.SIG_DFL]
+    for number in quiet:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in quiet:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def stop_on_signal(stop: Callable[[], object]) -> Iterator[None]:
-    """Call `stop` on Ctrl-C and SIGTERM; a second Ctrl-C interrupts at once."""
+    """Call `stop` on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C interrupts at once."""
 
     def ask(number: int, _frame: object) -> None:
         signal.signal(number, signal.default_int_handler)
         stop()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in ending_signals()}
     try:
         yield
     finally:

@@ -22,6 +22,7 @@ from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import PRODUCTS, Order, random_orders
 from orderkit.producer import KEYS, OrderProducer
+from orderkit.show.printable import say
 from orderkit.show.view import producing
 
 
@@ -66,7 +67,7 @@ def produce(**options: Any) -> int:
 
 
 def _tell(order: Order) -> None:
-    click.echo(f"order {order['orderId']}: {order['product']} at {order['price']:.2f}")
+    say(f"order {order['orderId']}: {order['product']} at {order['price']:.2f}")
 
 
 def pace(every: float | None = None, rate: float | None = None) -> float:

@@ -29,6 +29,7 @@ from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import UsageError
 from orderkit.names import check_group, check_topic
+from orderkit.show.printable import say
 
 Job = Replay | ParallelReplay
 FATES = {
@@ -128,7 +129,7 @@ def _wanted(job: Job, options: dict[str, Any]) -> bool:
     if asks:
         return click.confirm(f"Move {report.written} records?")
     if not options["as_json"]:
-        click.echo("Nothing was moved: this was a dry run. Add --yes to move.")
+        say("Nothing was moved: this was a dry run. Add --yes to move.")
     return False
 
 
@@ -137,31 +138,31 @@ def _tell(report: ReplayReport, options: dict[str, Any], verb: str) -> None:
         print_json({**report.as_dict(), "dry_run": verb != "moved"})
         return
     for text in report.errors:
-        click.echo(f"transform: {text}", err=True)
+        say(f"transform: {text}", err=True)
     if not report.looked:
-        click.echo(f"Nothing to replay: group {report.group} has been through all of {report.source}.")
+        say(f"Nothing to replay: group {report.group} has been through all of {report.source}.")
         return
     if report.counts[FILTERED] == report.looked:
-        click.echo(f"No dead letter in {report.source} matches the filter; there is nothing to move.")
+        say(f"No dead letter in {report.source} matches the filter; there is nothing to move.")
         return
     rate = (
         f" in {report.seconds:.1f} s ({report.written / report.seconds:,.0f}/s)"
         if verb == MOVED and report.written
         else ""
     )
-    click.echo(f"{report.looked} dead letters looked at in {report.source}{rate}")
+    say(f"{report.looked} dead letters looked at in {report.source}{rate}")
     for target, many in report.targets.items():
-        click.echo(f"  {many:8}  {verb} to {target}")
+        say(f"  {many:8}  {verb} to {target}")
     for note in report.notes:
-        click.echo(f"            {note}")
+        say(f"            {note}")
     for fate, text in FATES.items():
         if report.counts[fate]:
-            click.echo(f"  {report.counts[fate]:8}  {text}")
+            say(f"  {report.counts[fate]:8}  {text}")
     if report.waiting:
-        click.echo(f"  {report.waiting:8}  wait in {report.source}: run the same command again to try them again")
+        say(f"  {report.waiting:8}  wait in {report.source}: run the same command again to try them again")
     for check in report.checks.values():
         if check.doubled:
-            click.echo(f"  {check}")
+            say(f"  {check}")
 
 
 @contextmanager

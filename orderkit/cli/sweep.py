@@ -10,6 +10,7 @@ import click
 
 from orderkit.cli.options import at_least
 from orderkit.errors import UsageError
+from orderkit.show.printable import say
 
 
 @click.command()
@@ -53,9 +54,9 @@ def sweep(settings: tuple[str, ...], **options: Any) -> int:
     if options["chart"]:
         library.picture(frame, grid, options["figure"]).figure.savefig(options["chart"], dpi=120)
     failed = frame["error"].dropna()
-    click.echo(f"{len(frame)} cells, {len(failed)} failed; the table is {table}.")
+    say(f"{len(frame)} cells, {len(failed)} failed; the table is {table}.")
     for error, many in failed.value_counts().items():
-        click.echo(f"{many} x {error}", err=True)
+        say(f"{many} x {error}", err=True)
     return 1 if len(failed) else 0
 
 

@@ -11,6 +11,7 @@ from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.cli.options import at_least, checked, connection_options, make_connection, topic_options
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.names import check_group, check_topic
+from orderkit.show.printable import say
 
 RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq|\..+\.retry\.\d+)?")
 
@@ -40,12 +41,10 @@ def create(**options: Any) -> None:
     made += connection.create_topics({options["dlq_topic"]: count}, DLQ_CONFIG)
     for name in (options["topic"], options["dlq_topic"]):
         there = len(connection.partitions(name))
-        click.echo(f"{name}: {'created' if name in made else 'is there already'}, {there} partitions")
+        say(f"{name}: {'created' if name in made else 'is there already'}, {there} partitions")
     if options["broker_dlq"]:
         use_broker_dlq(connection, options["group"], options["broker_dlq"], count)
-        click.echo(
-            f"{options['broker_dlq']}: the broker moves the dead letters of share group {options['group']} there"
-        )
+        say(f"{options['broker_dlq']}: the broker moves the dead letters of share group {options['group']} there")
 
 
 @topics.command("list")
@@ -56,9 +55,9 @@ def list_(**options: Any) -> None:
     names = sorted(name for name in connection.metadata().topics if not name.startswith("__"))
     for name in names:
         marks = connection.watermarks(name).values()
-        click.echo(f"{name}: {len(marks)} partitions, {sum(high - low for low, high in marks)} records")
+        say(f"{name}: {len(marks)} partitions, {sum(high - low for low, high in marks)} records")
     if not names:
-        click.echo("no topics; `orderkit topics create` makes them")
+        say("no topics; `orderkit topics create` makes them")
 
 
 @topics.command()
@@ -68,4 +67,4 @@ def delete_runs(**options: Any) -> None:
     connection = make_connection(options)
     names = [name for name in connection.metadata().topics if RUN_TOPIC.fullmatch(name)]
     connection.delete_topics(names)
-    click.echo(f"{len(names)} topics deleted")
+    say(f"{len(names)} topics deleted")

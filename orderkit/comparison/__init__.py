@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,11 +82,21 @@ def compare(
     for name in engines:
         if told:
             told(name)
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            results.append(
-                pool.submit(_measure, connection.bootstrap, connection.config, name, plan or Plan()).result()
-            )
+        results.append(_measured_aside(connection, name, plan or Plan()))
     return results
+
+
+def _measured_aside(connection: Connection, engine: str, plan: Plan) -> Result:
+    """Run the phases of one engine in a process that ends with them, or when they are interrupted."""
+    others = active_children()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            return pool.submit(_measure, connection.bootstrap, connection.config, engine, plan).result()
+        except KeyboardInterrupt:  # nobody waits for the rest of it
+            for process in active_children():
+                if process not in others:
+                    process.terminate()
+            raise
 
 
 def as_frame(results: Sequence[Result]) -> pd.DataFrame:

@@ -54,7 +54,7 @@ class Phase:
                 raise Permanent("it is bad, and stays so")
             if int(order["orderId"]) % 2 and attempt < self.plan.max_attempts:
                 raise Transient("not yet")
-        self.done.append((time.time(), order))
+        self.done.append((time.monotonic(), order))
 
     def _open(self) -> None:
         policy = RetryPolicy(self.plan.max_attempts, Backoff("fixed", base=self.plan.backoff))
@@ -105,7 +105,7 @@ class Phase:
         return self
 
     def _note_sent(self, order: Order) -> None:
-        self.sent[order["orderId"]] = time.time()
+        self.sent[order["orderId"]] = time.monotonic()
 
     def flat_out(self) -> float:
         """Give the orders a second that are done when all lie ready."""

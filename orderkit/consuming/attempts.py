@@ -82,8 +82,8 @@ class Attempts(Loop):
             answer = self._failed(part, batch, i, history, error, attempts)
         elif isinstance(order, Failure):
             return self._failed(part, batch, i, history, order, attempts)
-        elif (early := history.due - time.time()) > 0:
-            self.member.hold(part, time.monotonic() + early)
+        elif history.due > time.monotonic():
+            self.member.hold(part, history.due)
             return HOLD
         return self._attempt(part, batch, i, history, attempts) if answer is AGAIN else answer
 
@@ -112,7 +112,7 @@ class Attempts(Loop):
             self._count_good(i)
         order, now = batch.orders[i], time.time()
         history.failed(now)
-        reason, decision = self._judge(order, error, history, now)
+        reason, decision = self._judge(order, error, history)
         told = f"{type(error).__name__}: {error!s}"
         if isinstance(decision, Retry):
             attempts.append((i, now, history.attempts, RETRY, decision.after, reason, told))

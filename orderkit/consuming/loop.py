@@ -151,7 +151,7 @@ class Loop(ABC):
         """Ask the loop to end after the record it is at; safe from a signal handler or another thread."""
         self._stopping = True
 
-    def _judge(self, order: Order | Failure, error: Exception, history: History, now: float) -> tuple[Reason, Decision]:
+    def _judge(self, order: Order | Failure, error: Exception, history: History) -> tuple[Reason, Decision]:
         """Say what kind of failure this is, and what the policy decides about it."""
         policy, attempts = self.policy, history.attempts
         reason = self._classify(error) if order.__class__ is dict else cast(Failure, order).reason
@@ -164,7 +164,7 @@ class Loop(ABC):
         if backoff.is_drawn:
             name = order["orderId"] if isinstance(order, dict) else ""
             u = draw(self.seed, name, attempts, "back-off")
-        decision = decide(reason, attempts, policy, elapsed=now - history.since, last=history.wait, u=u)
+        decision = decide(reason, attempts, policy, elapsed=history.elapsed, last=history.wait, u=u)
         if not backoff.is_drawn and policy.max_elapsed == float("inf"):
             self._judged[reason, attempts] = decision  # it is the same every time
         return reason, decision

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,9 +40,12 @@ class History:
         attempts: how many there were.
         since: when the first one failed, in seconds since 1970.
         wait: how long was waited before the latest, in seconds.
-        due: not to be tried again before, in seconds since 1970.
+        due: not to be tried again before, on the monotonic clock.
         killed: one more attempt ended the member that made it, and is not counted yet.
         held: its attempts are spent, but the budget of dead letters is, too.
+        begun: when the first one failed, on the monotonic clock; 0 for not known yet.
+
+    What other processes read is by the wall clock, which may be set at any moment; what decides here is not.
     """
 
     attempts: int = 0
@@ -50,11 +54,23 @@ class History:
     due: float = 0.0
     killed: bool = False
     held: bool = False
+    begun: float = field(default=0.0, compare=False)
 
     def failed(self, now: float) -> None:
-        """Count one more failed attempt."""
+        """Count one more failed attempt, at `now` in seconds since 1970."""
         self.attempts += 1
         self.since = self.since or now
+        if not self.begun:
+            self.began_before(now)
+
+    def began_before(self, now: float) -> None:
+        """Find `begun` from `since`; a clock that was set back since then makes no time negative."""
+        self.begun = time.monotonic() - max(0.0, now - self.since)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first failure."""
+        return time.monotonic() - self.begun
 
 
 @dataclass(frozen=True)

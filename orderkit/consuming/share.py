@@ -185,7 +185,7 @@ class ShareGroupConsumer(Loop):
     def _failed(self, part: Partition, batch: Backlog, i: int, error: Exception, history: History) -> Attempt:
         now, order = time.time(), batch.orders[i]
         history.failed(now)
-        reason, decision = self._judge(order, error, history, now)
+        reason, decision = self._judge(order, error, history)
         told = f"{type(error).__name__}: {error}"
         fate = {Retry: RETRY, Stop: RETRY, DeadLetter: DEAD, Skip: SKIPPED}[type(decision)]
         if isinstance(decision, Stop):

@@ -11,10 +11,12 @@ from fnmatch import fnmatchcase
 from itertools import islice
 
 from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.dead_letters.times import UNKNOWN, whole
 from orderkit.dead_letters.where import Where
 from orderkit.errors import UsageError
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
+from orderkit.properties import bare
 from orderkit.retry import Failure
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -86,9 +88,7 @@ class LetterFilter:
             return False
         if self.keys and (letter.key is None or letter.key.decode(errors="replace") not in self.keys):
             return False
-        if self.since is not None and letter.timestamp < self.since * 1000:
-            return False
-        if self.until is not None and letter.timestamp >= self.until * 1000:
+        if not self._time_matches(letter.timestamp):
             return False
         if self.topics and letter.origin[0] not in self.topics:
             return False
@@ -99,6 +99,14 @@ class LetterFilter:
         if self.dialects and letter.dialect not in self.dialects:
             return False
         return not self.places or (letter.partition, letter.offset) in self.places
+
+    def _time_matches(self, written: int) -> bool:
+        """Whether it was written in time; of a record without a time nobody knows."""
+        if written == UNKNOWN:
+            return self.since is None and self.until is None
+        return (self.since is None or written >= self.since * 1000) and (
+            self.until is None or written < self.until * 1000
+        )
 
     def _order_matches(self, order: Order | Failure | None) -> bool:
         if order is None or isinstance(order, Failure):
@@ -151,6 +159,7 @@ def parse_time(name: str, text: str | None) -> float | None:
     """
     if text is None:
         return None
+    text = bare(text)
     if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
         return time.time() - float(ago[1]) * UNITS[ago[2]]
     try:
@@ -170,7 +179,7 @@ def parse_attempts(text: str | None) -> tuple[float, float] | None:
     """
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)(-(\d*))?", text)
+    found = re.fullmatch(r"(\d+)(-(\d*))?", bare(text))
     if not found:
         raise UsageError(f"--attempts {text!r}: write a number or a range, as in 3, 2-5 or 4-.")
     least = float(found[1])
@@ -183,7 +192,7 @@ def parse_place(text: str) -> tuple[int, int]:
     Raises:
         UsageError: it is not written so.
     """
-    partition, colon, offset = text.partition(":")
-    if not (colon and partition.isdecimal() and offset.isdecimal()):
+    partition, _, offset = map(whole, bare(text).partition(":"))
+    if partition is None or offset is None or partition < 0 or offset < 0:
         raise UsageError(f"{text!r}: write PARTITION:OFFSET, as `orderkit dlq list` does.")
-    return int(partition), int(offset)
+    return partition, offset

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.dead_letters.times import moment, whole
 from orderkit.errors import OrderkitError
 from orderkit.orders.avro import Codec
 from orderkit.retry import Failure
@@ -77,8 +78,8 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
     for name, kind in COLUMNS.items():
         if kind.startswith("datetime64"):
-            moments = pd.to_datetime(pd.Series(frame[name], dtype="Int64"), unit="ms", utc=True)
-            frame[name] = moments.astype(kind)  # type: ignore[call-overload]
+            moments = pd.Series(frame[name], dtype="Int64").astype("datetime64[ms]")
+            frame[name] = moments.dt.tz_localize("UTC")
         else:
             frame[name] = frame[name].astype(kind)  # type: ignore[call-overload]
     return frame
@@ -92,7 +93,7 @@ def _row(letter: DeadLetterRecord, order: Any) -> tuple[Any, ...]:
         letter.topic,
         letter.partition,
         letter.offset,
-        letter.timestamp if letter.timestamp >= 0 else None,
+        moment(letter.timestamp),
         letter.dialect or None,
         None if origin == "?" else origin,
         None if partition < 0 else partition,
@@ -101,9 +102,9 @@ def _row(letter: DeadLetterRecord, order: Any) -> tuple[Any, ...]:
         told.get("reason"),
         told.get("exception"),
         told.get("message"),
-        _number(told.get("attempts")),
-        _number(told.get("first-failure")),
-        _number(told.get("last-failure")),
+        whole(told.get("attempts")),
+        moment(whole(told.get("first-failure"))),
+        moment(whole(told.get("last-failure"))),
         letter.replays,
         letter.key,
         letter.value,
@@ -113,7 +114,3 @@ def _row(letter: DeadLetterRecord, order: Any) -> tuple[Any, ...]:
         order["price"] if readable else None,
         None if readable else str(order),
     )
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.lstrip("-").isdecimal() else None

@@ -15,6 +15,7 @@ from orderkit.dead_letters.filters import LetterFilter, select
 from orderkit.dead_letters.plans import Plan, plan_for
 from orderkit.dead_letters.reader import DeadLetterRecord, read_batches, read_dead_letters
 from orderkit.dead_letters.story import header_list
+from orderkit.dead_letters.times import UNKNOWN
 from orderkit.kafka import Connection
 from orderkit.orders.avro import Codec
 
@@ -56,10 +57,10 @@ class Stats:
                 _fold(counter)
 
     def span(self, times: Iterable[int]) -> None:
-        """Take in when dead letters were written."""
-        times = list(times)
-        self.oldest = min([*times, self.oldest] if self.oldest is not None else times)
-        self.newest = max([*times, self.newest] if self.newest is not None else times)
+        """Take in when dead letters were written, of those that say so."""
+        times = [time for time in times if time != UNKNOWN]
+        self.oldest = min([*times, self.oldest] if self.oldest is not None else times, default=None)
+        self.newest = max([*times, self.newest] if self.newest is not None else times, default=None)
 
     def as_dict(self) -> dict[str, object]:
         """Give it as JSON has it."""

@@ -25,6 +25,9 @@ from orderkit.names import check_topic
 from orderkit.retry import RetryPolicy
 
 PREFIX = "orderkit.retry."
+MOST = 1e18  # no offset, time or number of attempts is larger
+REMEMBERED = 10_000  # records written whose first failure is remembered
+Place = tuple[str | None, int | None, int | None]
 
 
 class Retried:
@@ -40,9 +43,21 @@ class Retried:
         self._told = {name.removeprefix(PREFIX): value for name, value in headers if name.startswith(PREFIX)}
         self._headers = [header for header in headers if not header[0].startswith(PREFIX)]
 
-    def history(self) -> History:
-        """Give the attempts it had when it was written."""
-        return History(int(self._number("attempts")), self._number("since"), self._number("wait"), self._number("due"))
+    def history(self, longest: float) -> History:
+        """Give the attempts it had when it was written, and when it is due.
+
+        Its times are by the clock of whoever wrote it, and any clock may have been set since: it waits no longer than
+        its own back-off.
+
+        Args:
+            longest: seconds that a back-off may take.
+        """
+        now, wait = time.time(), min(self._number("wait"), longest)
+        early = min(max(0.0, self._number("due") - now), wait)
+        history = History(int(self._number("attempts")), self._number("since"), wait, time.monotonic() + early)
+        if history.since:
+            history.began_before(now)
+        return history
 
     def _text(self, name: str) -> str:
         value = self._told.get(name) or b""
@@ -50,9 +65,10 @@ class Retried:
 
     def _number(self, name: str) -> float:
         try:
-            return float(self._text(name))
+            number = float(self._text(name))
         except ValueError:  # not written by this kit: the record is new, and due
             return 0.0
+        return number if 0.0 <= number < MOST else 0.0
 
     def topic(self) -> str | None:
         """Give the topic it came from."""
@@ -92,6 +108,7 @@ class RetryTopics(Engine):
     def __init__(self, member: GroupMember, letters: DeadLetterWriter, topic: str, policy: RetryPolicy) -> None:
         super().__init__(member, letters, topic, policy)
         self._received: dict[Key, Partition] = {}  # of retry topics: those whose records have their attempts
+        self._begun: dict[Place, float] = {}  # the first failure on the monotonic clock, which no header can carry
 
     @classmethod
     def topics(cls, topic: str, group: str, policy: RetryPolicy) -> list[str]:
@@ -109,7 +126,8 @@ class RetryTopics(Engine):
         batch.messages[-many:] = cast(list[Message], retried)
         part.origin = self._topic
         for offset, record in zip(batch.offsets[-many:], retried, strict=True):
-            history, saved = record.history(), part.failed.get(offset)
+            history, saved = record.history(self._policy.backoff.cap), part.failed.get(offset)
+            history.begun = self._begun.get(_place(record), history.begun)
             if saved is not None and saved.killed:  # the commit knows more: its last attempt ended a member
                 history.killed, history.attempts = True, max(history.attempts, saved.attempts)
             part.failed[offset] = history
@@ -141,8 +159,15 @@ class RetryTopics(Engine):
         headers: Headers = header_list(message) + [(PREFIX + name, str(value).encode()) for name, value in told.items()]
         topic = f"{self._topic}.{self._member.group}.retry.{number}"
         self._letters.write(topic, message, headers, part, message.partition() or 0)
+        if len(self._begun) >= REMEMBERED:
+            self._begun.clear()  # from now on the wall clock has to do
+        self._begun[_place(message)] = history.begun
         part.failed.pop(batch.offsets[i], None)  # the record carries them now
         return Answer.ASIDE
+
+
+def _place(record: Message | Retried) -> Place:
+    return record.topic(), record.partition(), record.offset()
 
 
 def create_alike(connection: Connection, topic: str, others: list[str]) -> None:

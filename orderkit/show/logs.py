@@ -15,13 +15,13 @@ from orderkit.consuming.partition import Partition
 from orderkit.errors import check_known
 from orderkit.members.commits import Key
 from orderkit.members.group import SHORT_WAIT
+from orderkit.show.printable import capped, printable
 
 ROOT = logging.getLogger("orderkit")
 KAFKA = logging.getLogger("orderkit.kafka")
 log = logging.getLogger("orderkit.decisions")
 
 FORMATS = ("text", "json")
-CAP = 300  # characters of a text in a line: an error may quote what it choked on
 # What a line may hold beside its time, level, event and message. What is not named here cannot get out.
 FIELDS = (
     "topic", "partition", "offset", "order_id", "attempt", "reason", "error", "wait", "partitions", "report",
@@ -38,14 +38,21 @@ EVERY = 0.1  # seconds between two looks into the ledger: a look copies it
 MANY = 10_000  # attempts that are worth a look before that
 
 
-def capped(text: str) -> str:
-    """Cut a text to what a log line should carry."""
-    return text if len(text) <= CAP else text[: CAP - 1] + "…"
-
-
 def utc(seconds: float) -> str:
     """Give a time in seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextLines(logging.Formatter):
+    """Writes a record as one line, whatever is in its message; below it the traceback, if there is one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  its name in the base class
+        """Give the line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Give the traceback."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 class JsonLines(logging.Formatter):
@@ -76,7 +83,7 @@ def to_stderr(debug: bool = False) -> None:
         debug: everything, and what the Kafka client says too.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("orderkit: %(message)s"))
+    handler.setFormatter(TextLines("orderkit: %(message)s"))
     ROOT.handlers[:] = [handler]
     ROOT.setLevel(logging.DEBUG if debug else logging.WARNING)
     KAFKA.propagate = debug

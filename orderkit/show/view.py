@@ -18,24 +18,33 @@ from orderkit.account.average import RunningAverage
 from orderkit.consuming.loop import Loop
 from orderkit.producer import OrderProducer, Produced
 from orderkit.run import Run
+from orderkit.show.printable import printable
 
 PLOT_WIDTH, PLOT_HEIGHT = 60, 6
 BLOCKS = " ▁▂▃▄▅▆▇█"
+ASCII = " ..::||##"  # the same, where only letters can be printed
 FRAMES = 8  # a second
 
 
-def plot(values: list[float], width: int = PLOT_WIDTH, height: int = PLOT_HEIGHT) -> list[str]:
-    """Draw values as a filled curve of block characters; the lowest value sits on the floor, the highest at the top."""
+def plot(values: list[float], width: int = PLOT_WIDTH, height: int = PLOT_HEIGHT, blocks: str = BLOCKS) -> list[str]:
+    """Draw values as a filled curve of characters; the lowest value sits on the floor, the highest at the top.
+
+    Args:
+        values: what to draw.
+        width: of the picture, in characters.
+        height: of the picture, in lines.
+        blocks: nine of them, from an empty one to a full one.
+    """
     if not values:
         return [" " * width] * height
     columns = [values[i * len(values) // width] for i in range(width)] if len(values) > width else values
     low, high = min(columns), max(columns)
-    steps = height * (len(BLOCKS) - 1)
+    steps = height * (len(blocks) - 1)
     levels = [1 + round((value - low) / (high - low or 1) * (steps - 1)) for value in columns]
     rows = []
     for row in reversed(range(height)):
-        filled = (level - row * (len(BLOCKS) - 1) for level in levels)
-        rows.append("".join(BLOCKS[max(0, min(len(BLOCKS) - 1, part))] for part in filled))
+        filled = (level - row * (len(blocks) - 1) for level in levels)
+        rows.append("".join(blocks[max(0, min(len(blocks) - 1, part))] for part in filled))
     return rows
 
 
@@ -47,6 +56,8 @@ class View:
         produced: the producer's count, when it is in this process.
         total: how many orders there will be, if that is known.
     """
+
+    ascii_only = False  # what the terminal can print
 
     def __init__(self, consumer: Loop, produced: Produced | None = None, total: int | None = None) -> None:
         self._consumer = consumer
@@ -61,26 +72,26 @@ class View:
         parts: list[RenderableType] = []
         if self._total:
             bar = Table.grid(padding=(0, 1))
+            for _ in range(2):
+                bar.add_column(overflow="fold")  # an ellipsis is not for every terminal
             bar.add_row(
                 ProgressBar(total=self._total, completed=ledger.finished, width=PLOT_WIDTH - 8), f"{ledger.finished}"
             )
             parts.append(bar)
         parts += [self._fates(), *self._average(), self._waiting()]
         if trouble := self._consumer.trouble:
-            parts.append(Text(trouble, style="bold yellow"))
+            parts.append(Text(printable(trouble), style="bold yellow"))
         return Panel(Group(*parts), title="orderkit", width=PLOT_WIDTH + 14)
 
-    def _fates(self) -> Table:
+    def _fates(self) -> Text:
         ledger = self._consumer.ledger
         averaged, retries, dead, skipped, _ = ledger.counts
-        table = Table.grid(padding=(0, 2))
         cells = [f"[blue]averaged {averaged}", f"[yellow]retries {retries}", f"[red]dead {dead}"]
         if skipped:
             cells.append(f"skipped {skipped}")
         if self._produced is not None:
             cells.insert(0, f"produced {self._produced.acknowledged}")
-        table.add_row(*cells)
-        return table
+        return Text("  ", overflow="fold").join(map(Text.from_markup, cells))
 
     def _average(self) -> list[RenderableType]:
         """Draw the running average, a point for each frame in which it moved."""
@@ -93,7 +104,7 @@ class View:
         if not self._means:
             return [Text("running average: waiting for the first order")]
         recent = self._means[-4 * PLOT_WIDTH :]
-        rows = [Text(row, style="blue") for row in plot(recent)]
+        rows = [Text(row, style="blue") for row in plot(recent, blocks=ASCII if self.ascii_only else BLOCKS)]
         low, high = min(recent), max(recent)
         caption = Text(
             f"running average {self._latest.rounded(2)}  ({low:.2f} to {high:.2f}, {self._latest.count} orders)"
@@ -107,7 +118,8 @@ class View:
             for offset, history in list(part.failed.items()):
                 left = max(0.0, part.next_due() - now)
                 told.append(f"{part}@{offset} attempt {history.attempts + 1} in {left:.2f} s")
-        return Text("waiting: " + (", ".join(told) or "nothing"), style="dim", no_wrap=True, overflow="ellipsis")
+        text = printable("waiting: " + (", ".join(told) or "nothing"))
+        return Text(text, style="dim", no_wrap=True, overflow="crop" if self.ascii_only else "ellipsis")
 
 
 @contextmanager
@@ -115,7 +127,9 @@ def _shown(view: View | None) -> Iterator[None]:
     if view is None or not sys.stdout.isatty():
         yield
         return
-    with Live(get_renderable=view.render, refresh_per_second=FRAMES, console=Console(), screen=False):
+    console = Console()
+    view.ascii_only = console.options.ascii_only
+    with Live(get_renderable=view.render, refresh_per_second=FRAMES, console=console, screen=False):
         yield
 
 
