@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 import time
+import uuid
 import weakref
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -73,6 +74,8 @@ class ApacheBroker:
 
     def _prepare(self, home: Path) -> None:
         try:
+            if self._server.temporary:  # made only now that `close` knows of it: a signal may come at any moment
+                self._server.folder.mkdir(mode=0o700)
             format_log(self._server.data, home / "template")
         except OSError as error:  # a full disk, a folder that may not be written
             raise OrderkitError(
@@ -194,7 +197,7 @@ class ApacheBroker:
 
 
 def _folder(named: str | Path | None) -> Path:
-    """Give the folder for a broker's data, or make a temporary one.
+    """Give the folder for a broker's data, or the name of a temporary one.
 
     Raises:
         OrderkitError: there is no place for temporary files.
@@ -202,9 +205,9 @@ def _folder(named: str | Path | None) -> Path:
     """
     try:
         place = _jars.must_be_text(Path(named or tempfile.gettempdir()).absolute())
-        return place if named else Path(tempfile.mkdtemp(prefix="orderkit-kafka-", dir=place))
     except OSError as error:
         raise OrderkitError(f"There is no folder for temporary files: {error.strerror or error}. Set TMPDIR.") from None
+    return place if named else place / f"orderkit-kafka-{uuid.uuid4().hex[:12]}"
 
 
 def _checked(listeners: Mapping[str, str]) -> dict[str, str]:

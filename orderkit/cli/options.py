@@ -26,6 +26,9 @@ from orderkit.retry.budget import Limits
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+_interrupted = threading.Event()  # Python drops what a handler raises in the middle of an import, say: this stays
+
+
 def _stack(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for decorator in reversed(decorators):
@@ -202,19 +205,29 @@ def ending_signals() -> list[signal.Signals]:
 def interrupted_by_signals() -> Iterator[None]:
     """Let all of them interrupt as Ctrl-C does, so that whatever a command has started ends with it."""
     heard = ending_signals() if threading.current_thread() is threading.main_thread() else []
-    quiet = [number for number in heard if signal.getsignal(number) is signal.SIG_DFL]
-    for number in quiet:
-        signal.signal(number, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in heard}
+    _interrupted.clear()
+    for number, handler in before.items():
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        for number in quiet:
-            signal.signal(number, signal.SIG_DFL)
+        _interrupted.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
 
 
 @contextmanager
 def stop_on_signal(stop: Callable[[], object]) -> Iterator[None]:
-    """Call `stop` on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C interrupts at once."""
+    """Call `stop` on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C interrupts at once, and so does an earlier one."""
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
 
     def ask(number: int, _frame: object) -> None:
         signal.signal(number, signal.default_int_handler)
