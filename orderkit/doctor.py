@@ -117,7 +117,7 @@ def _outside(connection: Connection, named: bool) -> Finding:
     try:
         metadata = connection.metadata(timeout=4)
     except OrderkitError as error:
-        told = str(error)
+        told = str(error).removeprefix(f"No Kafka broker answers at {connection.bootstrap}: ")
         state = "note" if not named and told.startswith("No Kafka broker") else "problem"
         return Finding(name, state, told[0].lower() + told[1:])
     return Finding(name, "ok", f"{len(metadata.brokers)} brokers, {len(metadata.topics)} topics")

@@ -145,16 +145,13 @@ def explain_silence(asked: str, protocol: str | None, told: Sequence[KafkaError]
             f"The listener at {place} speaks {theirs}, and this client {ours}. "
             f"Set security.protocol={theirs}{with_sasl} in --command-config, or name another listener."
         )
-    for code, what in (
-        (KafkaError._AUTHENTICATION, "refuses this user or password"),
-        (KafkaError._SSL, "fails at TLS"),
-    ):
+    for code, what in REFUSALS.items():
         if refused := [error for error in told if error.code() == code]:
-            return OrderkitError(f"The broker at {asked} {what}: {refused[0].str()}. Check --command-config.")
+            return OrderkitError(f"{what.format(asked)}: {refused[0].str()}. Check --command-config.")
     if theirs == "unknown":
         return OrderkitError(
-            f"Something listens there that is no Kafka broker: {place}. Name another address with "
-            "--bootstrap-server HOST:PORT, or stop it, or set ORDERKIT_PORT."
+            f"No Kafka broker answers at {asked}: something listens there that is none, or stands still. Name another "
+            "address with --bootstrap-server HOST:PORT, or stop it, or set ORDERKIT_PORT."
         )
     return OrderkitError(
         f"No Kafka broker answers at {asked}. Start one with `orderkit broker` or "
