@@ -116,8 +116,8 @@ MUTATIONS = [
         ("test_partition.py::test_a_partition_does_not_write_into_what_it_was_given",),
     ),
     Mutation(
-        "forget attempts at a restart", "orderkit/consuming/partition.py",
-        "    if saved.attempts:\n        failed[offset]", "    if False:\n        failed[offset]",
+        "forget attempts at a restart", "orderkit/consuming/saved.py",
+        "        if self.attempts:\n            failed[offset]", "        if False:\n            failed[offset]",
         ("test_consumer.py::test_attempts_survive_a_restart",),
     ),
     Mutation(
@@ -175,7 +175,7 @@ MUTATIONS = [
     ),
     Mutation(
         "take a record of an assignment that has ended", "orderkit/members/group.py",
-        "if _key(first) not in self._left:", "if True:",
+        "if key_of(first) not in self._left:", "if True:",
         ("test_consumer_group.py::test_a_record_polled_in_an_assignment_that_has_ended_is_left_to_the_next_one",),
     ),
     Mutation(

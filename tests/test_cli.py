@@ -28,7 +28,7 @@ from orderkit.orders.avro import Codec
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-REPORT_KEYS = {"produced", "averaged", "dead", "skipped", "in_flight", "lost", "duplicated", "retries"}
+REPORT_KEYS = {"produced", "averaged", "dead", "skipped", "expired", "in_flight", "lost", "duplicated", "retries"}
 REPORT_KEYS |= {"average", "seed", "broker"}
 
 
