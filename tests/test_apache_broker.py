@@ -320,3 +320,24 @@ def test_java_s_chatter_is_not_the_reason(tmp_path: Path, monkeypatch: pytest.Mo
     server = Server(tmp_path, temporary=False, heap="512m", home=tmp_path)
     server.log.write_text("Picked up JAVA_TOOL_OPTIONS: -XX:+UseG1GC\nError occurred during initialization of VM\n")
     assert "Error occurred during initialization of VM" in str(server.complaint())
+
+
+@pytest.mark.kafka
+def test_another_broker_s_answer_is_not_taken_for_its_own(
+    apache: ApacheBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker whose port was taken by another broker a moment ago does not pass for started: it finds other ports."""
+    free_ports, calls = module._free_ports, list[object]()
+    taken = int(apache.bootstrap.rpartition(":")[2])
+
+    def unlucky(names: list[str]) -> dict[str, int]:
+        calls.append(names)
+        lost = {"PLAINTEXT": taken} if len(calls) == 1 else {}
+        return {**free_ports(names), **lost}
+
+    monkeypatch.setattr(module, "_free_ports", unlucky)
+    with ApacheBroker({"orders": 1}) as broker:
+        assert len(calls) == 2
+        assert broker.bootstrap != apache.bootstrap
+        assert broker.connection.metadata().cluster_id != apache.connection.metadata().cluster_id
+        assert broker.connection.partitions("orders") == [0]

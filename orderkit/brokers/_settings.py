@@ -45,6 +45,14 @@ def format_log(data: Path, template: Path) -> None:
     identity.write_text(to_java(fresh), encoding="utf-8")  # last: it says that the copy is whole
 
 
+def cluster_of(data: Path) -> str:
+    """Give the id of the cluster that a Kafka log belongs to; empty if the log does not say."""
+    import javaproperties  # noqa: PLC0415  as below
+
+    told: str = javaproperties.loads((data / "meta.properties").read_text(encoding="utf-8")).get("cluster.id", "")
+    return told
+
+
 def to_java(settings: Mapping[str, str]) -> str:
     """Write settings as Java reads them."""
     import javaproperties  # noqa: PLC0415  it takes long to load, and only a start needs it

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 
 from orderkit.brokers import _jars
 from orderkit.brokers._server import PortTaken, Server
-from orderkit.brokers._settings import CONTROLLER, OURS, SETTINGS, format_log, to_java
+from orderkit.brokers._settings import CONTROLLER, OURS, SETTINGS, cluster_of, format_log, to_java
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 
@@ -156,8 +156,8 @@ class ApacheBroker:
             raise
 
     def _await(self) -> None:
-        """Wait until the broker answers."""
-        admin = Connection(self.address(self._plain), EAGER).admin()
+        """Wait until the broker answers: this one, and not another that took its port a moment ago."""
+        admin, ours = Connection(self.address(self._plain), EAGER).admin(), cluster_of(self._server.data)
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
             if not self._server.running:
@@ -166,7 +166,7 @@ class ApacheBroker:
                 found = admin.list_topics(timeout=0.5)
             except KafkaException:
                 continue  # not yet
-            if found.brokers:
+            if found.brokers and found.cluster_id == ours:
                 return
             time.sleep(0.01)
         raise OrderkitError(f"Apache Kafka does not answer after {START_LIMIT:g} s. Its log is {self._server.log}.")
