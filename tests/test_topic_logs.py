@@ -107,6 +107,27 @@ def test_records_that_expired_unread_are_counted(
 
 
 @pytest.mark.kafka
+@pytest.mark.parametrize("config", [{}, COOPERATIVE], ids=["eager", "cooperative"])
+def test_what_expires_in_many_partitions_at_once_is_counted(
+    config: dict[str, str], apache: ApacheBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A group that has begun misses what expires in any partition, also in one of which it has read nothing yet."""
+    kit, orders = Cut(4, broker=apache), take_orders(200)
+    kit.connection = Connection(kit.connection.bootstrap, config)
+    consumer = kit.consumer()
+    with Background(consumer):
+        wait_for(lambda: kit.offsets() == dict.fromkeys(range(4), 0))
+    kit.send_orders(orders)
+    admin = kit.connection.admin()
+    for done in admin.delete_records([TopicPartition(kit.topic, number, 45) for number in range(4)]).values():
+        done.result()
+    report = kit.report()
+    assert (report.averaged, report.expired, report.produced) == (20, 180, 200)
+    assert kit.state().average == average_of(orders[180:])
+    assert len(warnings_of(caplog)) == 4
+
+
+@pytest.mark.kafka
 def test_records_that_expire_under_a_waiting_consumer_are_counted(apache: ApacheBroker) -> None:
     """A log that is cut while its consumer waits for a retry costs what was not fetched yet, and no more."""
     kit, orders = Cut(broker=apache), take_orders(60)

@@ -208,7 +208,7 @@ class Partition:
 
     def mark(self) -> None:
         """End a batch: what is done so far may be committed, as soon as what was written is acknowledged."""
-        if not self.backlog and (self.next >= 0 or self.came_to > 0):
+        if not self.backlog:
             self.next = max(self.next, self.came_to)
         here = self._here()
         if self.next < 0 or here == self._marked:

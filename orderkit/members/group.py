@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, Message, TopicPartition
 
 from orderkit.consuming.partition import Partition
 from orderkit.kafka import Connection
@@ -60,8 +60,7 @@ class GroupMember:
         self.rebalances = 0
         self.commits = Committer(self.parts)
         self.stopping = False
-        self._batch = batch
-        self._keep = keep
+        self._batch, self._keep = batch, keep
         self._tell = tell
         self._logs = Logs(connection, self.parts, tell.expired, self._begin)
         self._paused: set[Key] = set()
@@ -165,6 +164,7 @@ class GroupMember:
             part = Partition(offset.topic, offset.partition, at, saved, keep=self._keep, suspects=suspects)
             current = self._logs.adopt(part, ids.get(part.topic, ""))
             self.parts[part.key] = current
+            self._logs.begin(self.client, current, from_the_end=current is part and self._beginning == OFFSET_END)
             starts.append(place_of(current, self._beginning if current is part else OFFSET_BEGINNING))
         if starts:
             start_at(self.client, starts)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicCollection
 from confluent_kafka import TopicPartition as Place
@@ -65,7 +66,8 @@ class Logs:
         self._connection, self._parts = connection, parts
         self._expired, self._begun = expired, begun
         self._ends: dict[Key, int] = {}  # offsets without a record that the client has come to
-        self._astray: set[Key] = set()  # partitions whose log has nothing where they stand, or is another one
+        # Partitions whose log has nothing at this offset; or is another one, whatever the offset.
+        self._astray: dict[Key, int | None] = {}
         self._asked: Future[dict[str, str]] | None = None  # for the topics' ids
         self._due = 0.0 if not connection.is_embedded else float("inf")  # librdkafka's mock has no ids
 
@@ -79,7 +81,7 @@ class Logs:
         if error and error.code() == KafkaError._PARTITION_EOF:
             self._ends[key_of(event)] = event.offset() or 0
         elif error and error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._astray.add(key_of(event))
+            self._astray[key_of(event)] = event.offset()
         else:
             return error
         return None
@@ -96,22 +98,45 @@ class Logs:
         part.log = known or part.log
         return part
 
+    def begin(self, client: Consumer, part: Partition, from_the_end: bool) -> None:
+        """Note where a partition without a commit begins; committed, it shows a later member what expired unread.
+
+        Args:
+            client: whose partition it is.
+            part: if it stands nowhere yet; it goes on so if the broker does not answer.
+            from_the_end: what is in the log already is nobody's order.
+        """
+        if part.came_to >= 0:
+            return
+        with suppress(KafkaException):
+            low, high = client.get_watermark_offsets(Place(*part.key), timeout=AT_ONCE)
+            self._ends[part.key] = high if from_the_end else low
+            part.reached(self._ends[part.key])
+
     def move_on(self, client: Consumer) -> list[Partition]:
         """Go on behind what is no record, and in logs that were cut or made anew; give the partitions that moved."""
         self._compare()
-        moved = []
+        moved: list[Partition] = []
         for key, end in self._ends.items():
-            if (part := self._parts.get(key)) and part.came_to < end:
+            if (part := self._parts.get(key)) and (part.came_to < end or part.next < 0):
                 part.reached(end)
                 moved.append(part)
         self._ends.clear()
-        for key in self._astray & self._parts.keys():
-            if found := self._find(client, self._parts[key]):
-                self._astray.discard(key)
-                self._go_on(client, found)
-                moved.append(found)
-        self._astray &= self._parts.keys()
-        return moved
+        found = [new for key, at in list(self._astray.items()) if (new := self._look(client, key, at))]
+        if found:
+            self._go_on(client, found)
+        return moved + found
+
+    def _look(self, client: Consumer, key: Key, at: int | None) -> Partition | None:
+        """Move a partition that is astray; None when it is not, any more, or when the broker does not answer."""
+        part = self._parts.get(key)
+        if part is None or at not in (None, part.came_to):  # it was moved already: all are fetched anew when one is
+            del self._astray[key]
+            return None
+        found = self._find(client, part)
+        if found:
+            del self._astray[key]
+        return found
 
     def _compare(self) -> None:
         """Ask now and then for the topics' ids, aside: in a new log that has grown fast the client just reads on."""
@@ -123,7 +148,7 @@ class Logs:
         elif self._asked.done():
             known, self._asked = self._asked.result(), None
             parts = self._parts.items()
-            self._astray |= {key for key, part in parts if is_another(known.get(part.topic, ""), part.log)}
+            self._astray |= {key: None for key, part in parts if is_another(known.get(part.topic, ""), part.log)}
 
     def _find(self, client: Consumer, part: Partition) -> Partition | None:
         """Move a partition to where its log begins, or put another in its place; None: the broker does not answer."""
@@ -150,9 +175,9 @@ class Logs:
         self._begun(part, again)
         return again
 
-    def _go_on(self, client: Consumer, part: Partition) -> None:
-        """Fetch a partition from where it stands now, and the others from where they are."""
-        there = [place_of(part)]
+    def _go_on(self, client: Consumer, moved: list[Partition]) -> None:
+        """Fetch partitions from where they stand now, and the others from where they are."""
+        there = [place_of(part) for part in moved]
         try:
             client.assign([place_of(one) for one in self._parts.values()])
         except KafkaException as error:
