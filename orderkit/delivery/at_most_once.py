@@ -22,10 +22,11 @@ class AtMostOnce(Mode):
         return False
 
     def settle(self) -> None:
-        """Take in acknowledgements; no commit waits for them, and checkpoints are of no use here."""
+        """Take in acknowledgements; no commit waits for them. Checkpoints only tell of offsets without a record."""
         self._letters.serve()
-        for part in self._member.parts.values():
-            part.points.ready()
+        points = [(part, part.points.ready()) for part in self._member.parts.values()]
+        ahead = [(part, point) for part, point in points if point and point.offset > part.committed]
+        self._member.commits.start([(part, point) for part, point in ahead if not part.backlog])
         hold_refused(self._member)
 
     def finish(self, parts: list[Partition], deadline: float) -> None:
