@@ -129,7 +129,7 @@ class Connection:
     @property
     def is_embedded(self) -> bool:
         """Whether the cluster is librdkafka's mock: no admin requests, no enforced transactions."""
-        return str(self.metadata().cluster_id).startswith("mockCluster")
+        return is_mock(self.metadata())
 
     def partitions(self, topic: str) -> list[int]:
         """List the partitions of `topic`.
@@ -204,6 +204,11 @@ class Connection:
             raise OrderkitError(f"Topic {topic!r} cannot be read: {error.args[0].str()}.") from None
         finally:
             consumer.close()
+
+
+def is_mock(cluster: ClusterMetadata) -> bool:
+    """Whether a cluster that was asked is librdkafka's mock."""
+    return str(cluster.cluster_id).startswith("mockCluster")
 
 
 def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:

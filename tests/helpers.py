@@ -23,7 +23,7 @@ from orderkit.account.average import RunningAverage
 from orderkit.account.block import Attempt
 from orderkit.account.state import GroupState, group_state
 from orderkit.account.tally import RETRY
-from orderkit.brokers import Broker, EmbeddedBroker
+from orderkit.brokers import Broker, EmbeddedBroker, apache
 from orderkit.brokers._mock import load
 from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.loop import Handler, accept
@@ -285,6 +285,18 @@ def send_odd(connection: Connection, topic: str, value: bytes, headers: Sequence
     )  # fmt: skip
     assert library.rd_kafka_flush(c_void_p(client), c_int(20_000)) == 0
     library.rd_kafka_destroy(client)
+
+
+def lose_port_once(monkeypatch: pytest.MonkeyPatch, taken: int) -> list[object]:
+    """Let the next real broker look for ports, and find one that is taken; give a list that has an item a look."""
+    free_ports, looks = apache._free_ports, list[object]()
+
+    def unlucky(names: list[str]) -> dict[str, int]:
+        looks.append(names)
+        return {**free_ports(names), **({"PLAINTEXT": taken} if len(looks) == 1 else {})}
+
+    monkeypatch.setattr(apache, "_free_ports", unlucky)
+    return looks
 
 
 def fate(order: Order, faults: Faults, attempts: int = 3) -> bool:

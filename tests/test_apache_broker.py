@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, Message
-from helpers import wait_for
+from helpers import lose_port_once, wait_for
 
 from orderkit.brokers import ApacheBroker, Broker, _jars
-from orderkit.brokers import apache as module
 from orderkit.brokers._server import PortTaken, Server
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
@@ -162,15 +161,8 @@ def test_a_port_lost_in_a_race_is_replaced(monkeypatch: pytest.MonkeyPatch) -> N
     """When another program takes a port first, the broker looks for others; `up` on its own port says so instead."""
     import socket
 
-    free_ports, calls = module._free_ports, []
     with socket.create_server(("127.0.0.1", 0)) as taken:
-
-        def unlucky(names: list[str]) -> dict[str, int]:
-            calls.append(names)
-            lost = {"PLAINTEXT": taken.getsockname()[1]} if len(calls) == 1 else {}
-            return {**free_ports(names), **lost}
-
-        monkeypatch.setattr(module, "_free_ports", unlucky)
+        calls = lose_port_once(monkeypatch, taken.getsockname()[1])
         with ApacheBroker({}) as broker:
             assert len(calls) == 2
             broker.down()
@@ -327,15 +319,7 @@ def test_another_broker_s_answer_is_not_taken_for_its_own(
     apache: ApacheBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broker whose port was taken by another broker a moment ago does not pass for started: it finds other ports."""
-    free_ports, calls = module._free_ports, list[object]()
-    taken = int(apache.bootstrap.rpartition(":")[2])
-
-    def unlucky(names: list[str]) -> dict[str, int]:
-        calls.append(names)
-        lost = {"PLAINTEXT": taken} if len(calls) == 1 else {}
-        return {**free_ports(names), **lost}
-
-    monkeypatch.setattr(module, "_free_ports", unlucky)
+    calls = lose_port_once(monkeypatch, int(apache.bootstrap.rpartition(":")[2]))
     with ApacheBroker({"orders": 1}) as broker:
         assert len(calls) == 2
         assert broker.bootstrap != apache.bootstrap

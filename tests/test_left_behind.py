@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import wait_for
+from helpers import lose_port_once, wait_for
 
 from orderkit.bench import environments
 from orderkit.brokers import _jars
@@ -173,16 +173,9 @@ def test_a_lost_port_does_not_keep_the_folder(tmp_path: Path, monkeypatch: pytes
     """A broker that found its ports at the second try removes its temporary data like any other."""
     import socket
 
-    free_ports, calls = module._free_ports, list[object]()
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as taken:
-
-        def unlucky(names: list[str]) -> dict[str, int]:
-            calls.append(names)
-            lost = {"PLAINTEXT": taken.getsockname()[1]} if len(calls) == 1 else {}
-            return {**free_ports(names), **lost}
-
-        monkeypatch.setattr(module, "_free_ports", unlucky)
+        calls = lose_port_once(monkeypatch, taken.getsockname()[1])
         with ApacheBroker({}):
             assert list(tmp_path.iterdir())
     assert len(calls) == 2

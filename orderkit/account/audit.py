@@ -44,8 +44,9 @@ def account(
     tallies = {partition: tally for (name, partition), tally in ledger.tallies.items() if name == topic}
     exist = {number: tally.offsets(TAKEN) for number, tally in (produced or tallies).items()}
     gone = sum(len(tally.offsets(FINISHED)) for name, tally, _ in ledger.closed if name == topic)
-    expired, more = _expired(ledger, topic, exist, tallies, whole=produced is not None)
-    passed, in_flight = _without_fate(exist, tallies, state, expired)
+    fated = {number: set(tally.offsets(FINISHED)) for number, tally in tallies.items()}
+    expired, more = _expired(ledger, topic, exist, fated, whole=produced is not None)
+    passed, in_flight = _without_fate(exist, fated, state, expired)
     doubled = sum(tally.doubled() for tally in tallies.values())
     unsaved, strange = _against_commits(ledger, state) if produced is not None else (0, 0)
     missing, surplus = _against_letters(tallies, topic, letters) if letters is not None else (0, 0)
@@ -62,7 +63,7 @@ def account(
 
 
 def _expired(
-    ledger: Ledger, topic: str, exist: Mapping[int, Sequence[int]], tallies: Mapping[int, Tally], *, whole: bool
+    ledger: Ledger, topic: str, exist: Mapping[int, Sequence[int]], fated: Mapping[int, set[int]], *, whole: bool
 ) -> tuple[set[Place], int]:
     """Find the orders that expired: where those were that `exist` knows, and how many more.
 
@@ -71,9 +72,8 @@ def _expired(
     known, more = set(), 0
     for (name, number), gaps in ledger.gaps.items():
         if name == topic:
-            fated = set(tallies[number].offsets(FINISHED)) if number in tallies else set()
             there = {offset for offset in exist.get(number, ()) if any(offset in gap for gap in gaps)}
-            known |= {(number, offset) for offset in there - fated}
+            known |= {(number, offset) for offset in there - fated.get(number, set())}
             more += 0 if whole else sum(map(len, gaps)) - len(there)
     for name, tally, gaps in ledger.closed:
         if name == topic:
@@ -82,12 +82,12 @@ def _expired(
 
 
 def _without_fate(
-    exist: Mapping[int, Sequence[int]], tallies: Mapping[int, Tally], state: GroupState, expired: set[Place]
+    exist: Mapping[int, Sequence[int]], fated: Mapping[int, set[int]], state: GroupState, expired: set[Place]
 ) -> tuple[int, int]:
     """Count the orders without a fate: those that the group's commit has passed, and those that will be delivered."""
     passed = coming = 0
     for number, offsets in exist.items():
-        finished = set(tallies[number].offsets(FINISHED)) if number in tallies else set()
+        finished = fated.get(number, set())
         for offset in offsets:
             if offset not in finished and (number, offset) not in expired:
                 if offset < state.offsets.get(number, 0) and (number, offset) not in state.waiting:

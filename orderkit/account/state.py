@@ -14,7 +14,7 @@ from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import read_topic
 from orderkit.engines.topics import Retried
 from orderkit.errors import OrderkitError
-from orderkit.kafka import Connection
+from orderkit.kafka import Connection, is_mock
 from orderkit.members.commits import saved_with
 from orderkit.members.logs import is_another, topic_ids
 from orderkit.members.offsets import committed
@@ -63,7 +63,8 @@ def group_state(connection: Connection, group: str, topic: str) -> GroupState:
     Raises:
         OrderkitError: the broker does not answer, or the topic does not exist.
     """
-    there = connection.metadata().topics
+    cluster = connection.metadata()
+    there = cluster.topics
     if topic not in there:
         connection.partitions(topic)  # says so
     retry_topics = [name for name in there if name.startswith(f"{topic}.{group}.retry.")]
@@ -75,7 +76,7 @@ def group_state(connection: Connection, group: str, topic: str) -> GroupState:
         reader.close()
     offsets: dict[str, dict[int, int]] = {name: {} for name in [topic, *retry_topics]}
     saved = []
-    ids = {} if connection.is_embedded else topic_ids(connection, offsets)
+    ids = {} if is_mock(cluster) else topic_ids(connection, offsets)
     for commit in commits:
         one = saved_with(commit) or Saved()
         if is_another(ids.get(commit.topic, ""), one.log):

@@ -57,12 +57,12 @@ class GroupMember:
         self.group = group
         self.parts: dict[Key, Partition] = {}
         self.held: dict[Key, Partition] = {}
-        self.rebalances = 0
         self.commits = Committer(self.parts)
-        self.stopping = False
+        self.rebalances, self.stopping = 0, False
         self._batch, self._keep = batch, keep
         self._tell = tell
-        self._logs = Logs(connection, self.parts, tell.expired, self._begin)
+        embedded = connection.is_embedded
+        self._logs = Logs(connection, not embedded, self.parts, tell.expired, self._begin)
         self._paused: set[Key] = set()
         self._assigned: set[Key] = set()  # to this client, as far as its callbacks have run
         self._left: set[Key] = set()  # partitions that were let go since the latest record was polled
@@ -73,7 +73,7 @@ class GroupMember:
         self._ends, self._beginning = Ends(), beginning(connection)
         self._lookout, self._refusals = Lookout(connection, topics[0]), Refusals(connection, group)
         self.offsets = Offsets(connection, group, self.commits, self._lookout, lambda: self.stopping)
-        self._settings = {**(EMBEDDED_SETTINGS if connection.is_embedded else {}), **(settings or {})}
+        self._settings = {**(EMBEDDED_SETTINGS if embedded else {}), **(settings or {})}
         self._manners = manners({**connection.config, **self._settings})
         self.client: Consumer = self._open()
 

@@ -51,6 +51,7 @@ class Logs:
 
     Args:
         connection: the cluster.
+        has_ids: whether its topics have ids; those of librdkafka's mock have none.
         parts: the member's partitions.
         expired: called with a partition and offsets whose records are gone unread.
         begun: called with the partition of a log that is gone, and with the one of the log in its place.
@@ -59,6 +60,7 @@ class Logs:
     def __init__(
         self,
         connection: Connection,
+        has_ids: bool,
         parts: Mapping[Key, Partition],
         expired: Callable[[Partition, range], None],
         begun: Callable[[Partition, Partition], None],
@@ -69,10 +71,10 @@ class Logs:
         # Partitions whose log has nothing at this offset; or is another one, whatever the offset.
         self._astray: dict[Key, int | None] = {}
         self._asked: Future[dict[str, str]] | None = None  # for the topics' ids
-        self._due = 0.0 if not connection.is_embedded else float("inf")  # librdkafka's mock has no ids
+        self._due = 0.0 if has_ids else float("inf")
 
     def ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """Give the id of each topic, as far as the broker tells it; librdkafka's mock does not."""
+        """Give the id of each topic, as far as the broker tells it."""
         return topic_ids(self._connection, topics) if self._due < float("inf") else {}
 
     def hear(self, event: Message) -> KafkaError | None:
