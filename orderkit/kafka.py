@@ -28,6 +28,7 @@ from orderkit.settings import (
     check_settings,
     for_share,
     merge,
+    refusal,
 )
 
 log = logging.getLogger("orderkit.kafka")
@@ -101,9 +102,7 @@ class Connection:
         try:
             return kind(conf, logger=log)
         except (KafkaException, ValueError, TypeError) as error:
-            told = error.args[0]
-            why = told.str() if isinstance(told, KafkaError) else str(told)
-            raise UsageError(f"Kafka client settings: {' '.join(why.split())}. Check --command-config.") from None
+            raise UsageError(refusal(error)) from None
 
     def metadata(self, timeout: float = 8.0) -> ClusterMetadata:
         """Ask the cluster what it has.

@@ -42,6 +42,7 @@ ONLY_JAVA_FAMILIES = (
     "sasl.oauthbearer.allow.", "sasl.oauthbearer.clock.", "sasl.oauthbearer.expected.", "sasl.oauthbearer.header.",
     "sasl.oauthbearer.jwks.", "sasl.oauthbearer.jwt.",
 )  # fmt: skip
+REGISTRY_FAMILIES = "schema.registry.", "basic.auth."  # Confluent writes both kinds of client into one file
 ASSIGNORS = {"range": "range", "roundrobin": "roundrobin", "cooperativesticky": "cooperative-sticky"}
 
 
@@ -54,8 +55,8 @@ def read_properties(path: Path) -> dict[str, str]:
     """Read a Kafka client properties file, written for Java or for librdkafka, as librdkafka properties.
 
     Java's `sasl.jaas.config` and PEM or PKCS#12 stores are translated; a JKS store has no librdkafka reader. What only
-    Java's clients have is left out, and one line says so. As in Java, spaces around a value are no part of it, and of
-    two lines for one name the later one counts.
+    the clients of Java or of a schema registry have is left out, and one line says so. As in Java, spaces around a
+    value are no part of it, and of two lines for one name the later one counts.
 
     Raises:
         UsageError: no such file, or a store or an assignor that librdkafka does not have.
@@ -70,19 +71,25 @@ def read_properties(path: Path) -> dict[str, str]:
     config: dict[str, str] = {}
     unused = []
     for name, value in given.items():
-        if name in ONLY_JAVA or name.startswith(ONLY_JAVA_FAMILIES):
+        if name in ONLY_JAVA or name.startswith((*ONLY_JAVA_FAMILIES, *REGISTRY_FAMILIES)):
             unused.append(name)
         elif translate := TRANSLATED.get(name):
             config |= translate(path, value, given)
         elif name not in WITH_A_STORE:
             config[SAME.get(name, name)] = value
-    if unused:
-        log.warning(
-            "--command-config %s: only Java's clients have %s; it is left out.", path, ", ".join(sorted(unused))
-        )
+    _say_unused(path, sorted(unused))
     if config.pop("group.id", None):
         log.warning("--command-config %s: group.id is left out; name the group with --group.", path)
     return config
+
+
+def _say_unused(path: Path, names: list[str]) -> None:
+    registry = [name for name in names if name.startswith(REGISTRY_FAMILIES)]
+    if java := [name for name in names if name not in registry]:
+        log.warning("--command-config %s: only Java's clients have %s; it is left out.", path, ", ".join(java))
+    if registry:
+        told = "--command-config %s: %s is for a schema registry; it is left out, name yours with --schema-registry."
+        log.warning(told, path, ", ".join(registry))
 
 
 def _login(_path: Path, value: str, _given: Mapping[str, str]) -> dict[str, str]:

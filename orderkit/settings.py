@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from confluent_kafka import KafkaError
 
 from orderkit.errors import UsageError
 
@@ -21,6 +24,7 @@ CONSUMER_SETTINGS: dict[str, int | str | bool] = {
     "session.timeout.ms": 10_000,  # default 45,000: a killed member would keep its partitions for so long
     "auto.offset.reset": "earliest",  # a new group accounts for every order there is
     "fetch.queue.backoff.ms": 10,  # default 1,000: a fast consumer would idle for most of each second
+    "topic.metadata.refresh.interval.ms": 10_000,  # default 300,000: partitions that are added would wait so long
     "fetch.wait.max.ms": 100,  # a slow topic answers within a tenth of a second
     "queued.min.messages": 20_000,  # default 100,000 for each partition: 30 MB more, and no faster
 }
@@ -153,6 +157,14 @@ def check_promises(theirs: Mapping[str, Any]) -> None:
         _refuse("enable.idempotence=false", "a resend would be written twice", "Leave it out")
     if given.get("acks", "all") not in {"all", "-1"}:
         _refuse(f"acks={given['acks']}", "what is acknowledged could be lost", "Leave it out, or write acks=all")
+
+
+def refusal(error: Exception) -> str:
+    """Say in one line, and in the client's own words, which settings it does not take."""
+    told = error.args[0]
+    why = " ".join((told.str() if isinstance(told, KafkaError) else str(told)).split())
+    dots = " Names have dots, not underscores." if re.search(r'property: "\w+_\w+"', why) else ""
+    return f"Kafka client settings: {why}.{dots} Check --command-config."
 
 
 def _refuse(setting: str, why: str, instead: str) -> None:

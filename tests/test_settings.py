@@ -145,6 +145,23 @@ def test_what_the_client_refuses_is_one_line_with_its_name(name: str, value: str
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_name_with_underscores_is_told_from_a_wrong_one() -> None:
+    """`sasl_mechanism`, as in the settings of other clients, is refused with how names are written here."""
+    with pytest.raises(UsageError, match=r'"sasl_mechanism"\. Names have dots, not underscores\.'):
+        Connection(NOWHERE, {"sasl_mechanism": "PLAIN"}).admin()
+
+
+def test_what_a_registry_needs_is_left_out_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that Confluent writes for both kinds of client serves; the line says how a registry is named here."""
+    path = tmp_path / "client.properties"
+    path.write_text("schema.registry.url=http://x\nbasic.auth.credentials.source=USER_INFO\nclient.id=me\n", "utf-8")
+    with caplog.at_level(logging.WARNING, "orderkit"):
+        assert dict(connect(NOWHERE, path).config) == {"client.id": "me"}
+    (record,) = caplog.records
+    assert "schema.registry.url" in record.getMessage()
+    assert "--schema-registry" in record.getMessage()
+
+
 def test_what_only_java_knows_is_left_out_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A file for Java's consumer serves: serializers, interceptors and metrics are named once, and not used."""
     path = tmp_path / "client.properties"

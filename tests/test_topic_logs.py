@@ -9,6 +9,7 @@ from itertools import count
 
 import pytest
 from confluent_kafka import TopicPartition
+from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 from helpers import Background, Kit, Record, average_of, take_orders, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,26 @@ def test_what_expires_in_many_partitions_at_once_is_counted(
     assert (report.averaged, report.expired, report.produced) == (20, 180, 200)
     assert kit.state().average == average_of(orders[180:])
     assert len(warnings_of(caplog)) == 4
+
+
+@pytest.mark.kafka
+def test_partitions_that_are_added_are_read_from_their_beginning(apache: ApacheBroker) -> None:
+    """A consumer at work finds partitions that a topic is given, and accounts for all that is in them."""
+    kit, orders = Cut(broker=apache), take_orders(40)
+    kit.connection = Connection(kit.connection.bootstrap, {"topic.metadata.refresh.interval.ms": "500"})
+    kit.send_orders(orders[:10])
+    consumer, admin = kit.consumer(ledger=Ledger()), kit.connection.admin()
+    with Background(consumer):
+        wait_for(lambda: kit.offsets() == {0: 10})
+        for done in admin.create_partitions([NewPartitions(kit.topic, 3)]).values():
+            done.result()
+        wait_for(lambda: len(kit.connection.partitions(kit.topic)) == 3)
+        kit.partitions = 3
+        kit.send_orders(orders[10:])
+        wait_for(lambda: kit.offsets() == {0: 20, 1: 10, 2: 10}, 60)
+    report = account(consumer.ledger, kit.state(), kit.topic)
+    assert (report.averaged, report.conserved) == (40, True)
+    assert kit.state().average == average_of(orders)
 
 
 @pytest.mark.kafka

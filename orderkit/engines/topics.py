@@ -26,7 +26,7 @@ from orderkit.retry import RetryPolicy
 
 PREFIX = "orderkit.retry."
 MOST = 1e18  # no offset, time or number of attempts is larger
-REMEMBERED = 10_000  # records written whose first failure is remembered
+REMEMBERED = 10_000  # records written whose times are remembered
 Place = tuple[str | None, int | None, int | None]
 
 
@@ -108,7 +108,8 @@ class RetryTopics(Engine):
     def __init__(self, member: GroupMember, letters: DeadLetterWriter, topic: str, policy: RetryPolicy) -> None:
         super().__init__(member, letters, topic, policy)
         self._received: dict[Key, Partition] = {}  # of retry topics: those whose records have their attempts
-        self._begun: dict[Place, float] = {}  # the first failure on the monotonic clock, which no header can carry
+        # On the monotonic clock, which no header can carry: attempts, the first failure, and when the next one is due.
+        self._times: dict[Place, tuple[int, float, float]] = {}
 
     @classmethod
     def topics(cls, topic: str, group: str, policy: RetryPolicy) -> list[str]:
@@ -127,7 +128,9 @@ class RetryTopics(Engine):
         part.origin = self._topic
         for offset, record in zip(batch.offsets[-many:], retried, strict=True):
             history, saved = record.history(self._policy.backoff.cap), part.failed.get(offset)
-            history.begun = self._begun.get(_place(record), history.begun)
+            attempts, begun, due = self._times.get(_place(record), (-1, 0.0, 0.0))
+            if attempts == history.attempts:  # else another member has had it since
+                history.begun, history.due = begun, due
             if saved is not None and saved.killed:  # the commit knows more: its last attempt ended a member
                 history.killed, history.attempts = True, max(history.attempts, saved.attempts)
             part.failed[offset] = history
@@ -159,9 +162,9 @@ class RetryTopics(Engine):
         headers: Headers = header_list(message) + [(PREFIX + name, str(value).encode()) for name, value in told.items()]
         topic = f"{self._topic}.{self._member.group}.retry.{number}"
         self._letters.write(topic, message, headers, part, message.partition() or 0)
-        if len(self._begun) >= REMEMBERED:
-            self._begun.clear()  # from now on the wall clock has to do
-        self._begun[_place(message)] = history.begun
+        if len(self._times) >= REMEMBERED:
+            self._times.clear()  # from now on the wall clock has to do
+        self._times[_place(message)] = history.attempts, history.begun, time.monotonic() + after
         part.failed.pop(batch.offsets[i], None)  # the record carries them now
         return Answer.ASIDE
 
