@@ -23,11 +23,11 @@ from orderkit.delivery import Mode, find_mode
 from orderkit.engines import Engine, find_engine
 from orderkit.engines.topics import create_alike
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
+from orderkit.kafka.names import check_member
 from orderkit.ledger import Ledger
 from orderkit.members.group import GroupMember
 from orderkit.members.notices import Notices
 from orderkit.members.patience import HASTE, LEAVING
-from orderkit.names import check_member
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Reason, RetryPolicy, classify

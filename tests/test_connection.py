@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from orderkit.errors import UsageError
 from orderkit.kafka import LOCALHOST, Connection, connect
-from orderkit.properties import read_properties
+from orderkit.kafka.properties import read_properties
 
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required"

@@ -249,7 +249,7 @@ def test_a_transaction_whose_end_nobody_heard_is_not_done_again(
     apache: ApacheBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the broker has committed and the answer is lost, the group's offsets say so: each dead letter comes once."""
-    monkeypatch.setattr("orderkit.kafka.Producer", Deaf)
+    monkeypatch.setattr("orderkit.kafka.connection.Producer", Deaf)
     kit, orders = Kit(2, apache), take_orders(300)
     kit.send_orders(orders)
     handled: list[str] = []

@@ -19,7 +19,7 @@ from orderkit.brokers import EmbeddedBroker
 from orderkit.consumer import RetryingConsumer
 from orderkit.errors import UsageError
 from orderkit.kafka import Connection
-from orderkit.names import check_address, check_count, check_group, check_seconds, check_text, check_topic
+from orderkit.kafka.names import check_address, check_count, check_group, check_seconds, check_text, check_topic
 from orderkit.producer import OrderProducer
 from orderkit.run import Run
 

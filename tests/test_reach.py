@@ -13,13 +13,12 @@ from certificates import Certificates
 from helpers import within
 from test_cli import orderkit
 
-from orderkit import reach
 from orderkit.brokers import ApacheBroker, EmbeddedBroker
 from orderkit.doctor import examine
 from orderkit.errors import OrderkitError
-from orderkit.kafka import Connection
-from orderkit.listener import what_listens
-from orderkit.reach import check_advertised
+from orderkit.kafka import Connection, reach
+from orderkit.kafka.listener import what_listens
+from orderkit.kafka.reach import check_advertised
 
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 LISTENERS = {

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from orderkit.errors import UsageError
 from orderkit.kafka import Connection, connect
+from orderkit.kafka.settings import ALIASES, BOUNDS, CONSUMER_SETTINGS, MOST, PRODUCER_SETTINGS, merge
 from orderkit.members.group import EMBEDDED_SETTINGS
-from orderkit.settings import ALIASES, BOUNDS, CONSUMER_SETTINGS, MOST, PRODUCER_SETTINGS, merge
 
 NOWHERE = "127.0.0.1:1"
 EXACTLY_ONCE = {"transactional_id": "t", "transaction_timeout_ms": 60_000, "message_timeout_ms": 15_000}

@@ -23,8 +23,8 @@ from orderkit import EmbeddedBroker
 from orderkit.cli import main, tidy_settings
 from orderkit.dead_letters.story import OWN, Headers
 from orderkit.kafka import connect, named_broker
+from orderkit.kafka.properties import read_properties
 from orderkit.orders.avro import Codec
-from orderkit.properties import read_properties
 from orderkit.show.logs import TextLines
 from orderkit.show.printable import printable
 from orderkit.show.view import ASCII, BLOCKS, plot

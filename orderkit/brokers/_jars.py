@@ -19,7 +19,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.properties import bare
+from orderkit.kafka.properties import bare
 
 VERSION = "4.4.0"
 SIZE = 45_000_000  # bytes of all jars

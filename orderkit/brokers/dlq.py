@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
-from orderkit.names import check_group, check_topic
+from orderkit.kafka.names import check_group, check_topic
 
 LIMITS = (2, 10)  # deliveries: what Kafka allows as a group's limit
 BROKER_DLQ = "errors.deadletterqueue.topic.name"  # of a group, KIP-1191

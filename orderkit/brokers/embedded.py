@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, Producer
 from orderkit.brokers import _mock
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
-from orderkit.names import MOST_AT_ONCE, PARTITIONS, check_count, check_seconds, check_topic
+from orderkit.kafka.names import MOST_AT_ONCE, PARTITIONS, check_count, check_seconds, check_topic
 
 RECORD_LIMIT = 100_000  # batches the mock keeps per partition; a slow producer's batches hold one record
 BYTE_LIMIT = 5 * 1024 * 1024  # bytes it keeps per partition; what is older is dropped without a word

@@ -23,7 +23,7 @@ from orderkit.cli.produce import produce
 from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
 from orderkit.errors import OrderkitError
-from orderkit.properties import bare
+from orderkit.kafka.properties import bare
 from orderkit.show.logs import to_stderr
 from orderkit.show.printable import prepare_streams
 

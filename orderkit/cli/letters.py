@@ -16,7 +16,7 @@ from orderkit.dead_letters import DIALECTS, DeadLetterRecord, LetterFilter, Wher
 from orderkit.dead_letters.filters import parse_attempts, parse_time
 from orderkit.dead_letters.times import when
 from orderkit.kafka import DEAD_LETTERS
-from orderkit.names import check_dead_letter_topic
+from orderkit.kafka.names import check_dead_letter_topic
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Failure

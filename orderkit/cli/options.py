@@ -15,7 +15,7 @@ from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
 from orderkit.consuming.consumers import ENGINE_NAMES
 from orderkit.errors import UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
-from orderkit.names import check_dead_letter_topic, check_group, check_topic
+from orderkit.kafka.names import check_dead_letter_topic, check_group, check_topic
 from orderkit.orders.avro import WIRES, Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.registry import Registry

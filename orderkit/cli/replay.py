@@ -28,7 +28,7 @@ from orderkit.dead_letters.parallel import ParallelReplay
 from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import UsageError
-from orderkit.names import check_group, check_topic
+from orderkit.kafka.names import check_group, check_topic
 from orderkit.show.printable import say
 
 Job = Replay | ParallelReplay

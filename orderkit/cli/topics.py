@@ -10,7 +10,7 @@ import click
 from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.cli.options import at_least, checked, connection_options, make_connection, topic_options
 from orderkit.dead_letters import DLQ_CONFIG
-from orderkit.names import check_group, check_topic
+from orderkit.kafka.names import check_group, check_topic
 from orderkit.show.printable import say
 
 RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq|\..+\.retry\.\d+)?")

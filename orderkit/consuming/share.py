@@ -25,10 +25,10 @@ from orderkit.consuming.saved import History
 from orderkit.dead_letters import DeadLetterWriter
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
+from orderkit.kafka.names import check_dead_letter_topic, check_group, check_topic
 from orderkit.ledger import Ledger
 from orderkit.members.commits import Committer, Key
 from orderkit.members.refused import Refusals, complain
-from orderkit.names import check_dead_letter_topic, check_group, check_topic
 from orderkit.orders.avro import Codec
 from orderkit.retry import DeadLetter, Failure, Killed, Reason, Retry, RetryPolicy, Skip, Stop, classify
 

@@ -14,9 +14,9 @@ from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.dead_letters.times import UNKNOWN, whole
 from orderkit.dead_letters.where import Where
 from orderkit.errors import UsageError
+from orderkit.kafka.properties import bare
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
-from orderkit.properties import bare
 from orderkit.retry import Failure
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -16,9 +16,9 @@ from orderkit.dead_letters import PROBE, DeadLetterWriter
 from orderkit.delivery.mode import Mode, handed_over
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.kafka.names import check_text
 from orderkit.members.commits import Commits, fitting, to_offsets
 from orderkit.members.group import GroupMember
-from orderkit.names import check_text
 
 log = logging.getLogger("orderkit")
 

@@ -19,9 +19,9 @@ from orderkit.dead_letters import DeadLetterWriter, Headers, header_list
 from orderkit.engines.base import Answer, Engine
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.kafka.names import check_topic
 from orderkit.members.commits import Key
 from orderkit.members.group import GroupMember
-from orderkit.names import check_topic
 from orderkit.retry import RetryPolicy
 
 PREFIX = "orderkit.retry."

@@ -14,7 +14,7 @@ from typing import TextIO, TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from orderkit.settings import speaks_consumer_protocol
+from orderkit.kafka.settings import speaks_consumer_protocol
 
 log = logging.getLogger("orderkit")
 

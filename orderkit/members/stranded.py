@@ -13,8 +13,8 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from orderkit.kafka import Connection
+from orderkit.kafka.settings import CLIENT_SETTINGS
 from orderkit.members.patience import call_aside
-from orderkit.settings import CLIENT_SETTINGS
 
 RECONNECT = "reconnect.backoff.max.ms"
 BRIEFLY = 1.0  # seconds for an answer

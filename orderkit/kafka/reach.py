@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
 from orderkit.errors import OrderkitError
-from orderkit.listener import API_VERSIONS, ask, brokers, connect, trusting, what_listens
+from orderkit.kafka.listener import API_VERSIONS, ask, brokers, connect, trusting, what_listens
 from orderkit.members.patience import call_aside
 
 SOON = 2.0  # seconds in which a broker that is well has answered

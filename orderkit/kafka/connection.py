@@ -17,10 +17,18 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.names import PARTITIONS, check_address, check_config, check_count, check_group, check_seconds, check_topic
-from orderkit.properties import bare, read_properties
-from orderkit.reach import ask_for_brokers, check_advertised, check_detour, explain_silence
-from orderkit.settings import (
+from orderkit.kafka.names import (
+    PARTITIONS,
+    check_address,
+    check_config,
+    check_count,
+    check_group,
+    check_seconds,
+    check_topic,
+)
+from orderkit.kafka.properties import bare, read_properties
+from orderkit.kafka.reach import ask_for_brokers, check_advertised, check_detour, explain_silence
+from orderkit.kafka.settings import (
     CLIENT_SETTINGS,
     CONSUMER_SETTINGS,
     PRODUCER_SETTINGS,
