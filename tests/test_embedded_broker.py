@@ -278,6 +278,28 @@ def test_a_closed_broker_says_that_it_is_closed(broker: EmbeddedBroker) -> None:
     assert "closed" in repr(broker)
 
 
+SIGNALLED = """
+import ctypes, os, pathlib, signal
+from orderkit import EmbeddedBroker
+signal.signal(signal.SIGUSR1, lambda *_: None)
+broker = EmbeddedBroker()
+named = {int(t): pathlib.Path(f"/proc/self/task/{t}/comm").read_text() for t in os.listdir("/proc/self/task")}
+assert "rdk:mock\\n" in named.values(), named
+for thread, name in named.items():
+    if name.startswith("rdk:"):
+        assert ctypes.CDLL(None).tgkill(os.getpid(), thread, signal.SIGUSR1) == 0
+assert "orders" in broker.connection.metadata().topics
+broker.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc names the threads")
+def test_a_signal_ends_no_thread_of_the_cluster() -> None:
+    """Ctrl-C, `kill` or a kernel's interrupt may meet any thread; the cluster still answers, and can be closed."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_program_that_forgets_to_close_ends_in_silence() -> None:
     """Leaving the broker open at exit neither hangs, crashes nor prints."""
     program = "from orderkit.brokers import EmbeddedBroker as E; a = E(); b = E(brokers=3); c = a.connection.producer()"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import CDLL, c_char_p, c_int, c_int16, c_int32, c_size_t, c_void_p, create_string_buffer
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,23 @@ def load() -> CDLL | None:
     return None
 
 
+@contextmanager
+def no_signals() -> Iterator[None]:
+    """Let threads that are started meanwhile take no signal.
+
+    A signal goes to any thread of a process. One that wakes the cluster's own thread would end it, and with it the
+    cluster: clients would hear nothing any more, and `close` would wait for ever.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start(library: CDLL, brokers: int) -> tuple[int, int]:
     """Start a cluster; give the handle that owns it, and the cluster itself.
 
@@ -87,8 +106,9 @@ def start(library: CDLL, brokers: int) -> tuple[int, int]:
     reason = create_string_buffer(ERROR_TEXT)
     settings = library.rd_kafka_conf_new()
     library.rd_kafka_conf_set(settings, b"log_level", b"0", reason, len(reason))
-    handle = library.rd_kafka_new(PRODUCER, settings, reason, len(reason))
-    cluster = library.rd_kafka_mock_cluster_new(handle, brokers) if handle else None
+    with no_signals():
+        handle = library.rd_kafka_new(PRODUCER, settings, reason, len(reason))
+        cluster = library.rd_kafka_mock_cluster_new(handle, brokers) if handle else None
     if not cluster:
         raise OrderkitError(f"The embedded broker cannot start: {reason.value.decode() or 'no free port'}.")
     library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)  # default 3,000: a demo would wait for nobody

@@ -61,7 +61,8 @@ class EmbeddedBroker:
         self._cluster: int | None = None
         self._end: weakref.finalize[..., EmbeddedBroker]  # runs once: on `close`, when nobody refers to it, or at exit
         if self._library is None:
-            producer = Producer({"test.mock.num.brokers": brokers, "log_level": 0})
+            with _mock.no_signals():
+                producer = Producer({"test.mock.num.brokers": brokers, "log_level": 0})
             found = producer.list_topics(timeout=8).brokers.values()
             self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in found)
             self._end = weakref.finalize(self, _hold, producer)
