@@ -50,7 +50,9 @@ class World:
             self.trail.acked.update((number, offset) for offset in tally.offsets(FINISHED))
         for _ in deaths:
             self._live_and_die()
-        self._consumer().run(orders=orders, until=self.kit.settled if deaths else None)
+        last, settled = self._consumer(), self.kit.settled
+        # At most once all may be committed while an order waits for its next attempt: whoever ends then gives it back.
+        last.run(orders=orders, until=(lambda: last.settled and settled()) if deaths else None)
 
     def _consumer(self) -> RetryingConsumer:
         consumer = self.kit.consumer(self._handle, policy=PLAN.policy, delivery=self._delivery, batch=4)

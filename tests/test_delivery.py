@@ -96,7 +96,7 @@ def test_all_modes_agree_while_nothing_crashes(mode: str, apache: ApacheBroker) 
     kit = Kit(2, apache)
     kit.send_orders(take_orders(2000))
     consumer = kit.consumer(FAULTS.strike, delivery=mode, policy=AT_ONCE)
-    with Background(consumer, until=soon(kit.settled)):
+    with Background(consumer):
         wait_for(lambda: consumer.ledger.finished == 2000)
         wait_for(kit.settled)
     kit.assert_all_accounted(FAULTS)
