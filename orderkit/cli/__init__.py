@@ -22,6 +22,7 @@ from orderkit.cli.options import interrupted_by_signals
 from orderkit.cli.produce import produce
 from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
+from orderkit.cli.types import Commands
 from orderkit.errors import OrderkitError
 from orderkit.kafka.properties import bare
 from orderkit.show.logs import to_stderr
@@ -33,7 +34,7 @@ BROKE = 1
 WRONG_USAGE = 2
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="orderkit", prog_name="orderkit")
 @click.option("--debug", is_flag=True, help="Show tracebacks, and what the Kafka client logs.")
 def cli(debug: bool) -> None:
@@ -69,6 +70,9 @@ def tidy_settings() -> None:
 def _run(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  one way out for each kind of end
     try:
         status: Any = cli.main(arguments, prog_name="orderkit", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.format_message())
+        return 0
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "orderkit"
         return _say(f"{' '.join(error.format_message().split())} Try `{where} --help`.", WRONG_USAGE)

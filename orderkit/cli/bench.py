@@ -9,16 +9,25 @@ from typing import Any
 import click
 
 from orderkit.brokers import ApacheBroker
-from orderkit.cli.options import at_least, connection_options, json_option, make_connection, print_json
+from orderkit.cli.options import connection_options, json_option, make_connection, print_json
+from orderkit.cli.types import SOME, Whole, examples
 from orderkit.kafka import Connection, named_broker
 from orderkit.show.printable import say
 
 QUICK_ORDERS, QUICK_ROUNDS = 200_000, 3
 
 
-@click.command()
-@click.option("--orders", default=1_000_000, show_default=True, help="Orders in one run; slow contenders get a share.")
-@click.option("--rounds", default=5, show_default=True, help="Rounds; in each, all contenders run once.")
+@click.command(
+    epilog=examples("orderkit bench --quick", "orderkit bench --only kafka-python --rounds 3 --chart bench.png")
+)
+@click.option(
+    "--orders",
+    type=Whole(100),
+    default=1_000_000,
+    show_default=True,
+    help="Orders in one run; slow contenders get a share.",
+)
+@click.option("--rounds", type=SOME, default=5, show_default=True, help="Rounds; in each, all contenders run once.")
 @click.option("--only", multiple=True, metavar="NAME", help="Only this contender, and orderkit; may be repeated.")
 @click.option("--quick", is_flag=True, help="A minute: fewer orders, three rounds, nobody who needs an installation.")
 @click.option("--produce", is_flag=True, help="Measure producing, with every delivery accounted for.")
@@ -40,8 +49,6 @@ def bench(**options: Any) -> int:
         report,
     )
 
-    at_least("orders", options["orders"], 100)
-    at_least("rounds", options["rounds"], 1)
     chosen = choose(options["only"], PRODUCERS if options["produce"] else CONTENDERS)
     orders, rounds = options["orders"], options["rounds"]
     if options["quick"]:

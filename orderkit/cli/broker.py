@@ -8,20 +8,20 @@ from typing import Any
 import click
 
 from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
-from orderkit.cli.options import at_least, stop_on_signal, topic_options
+from orderkit.cli.options import stop_on_signal, topic_options
+from orderkit.cli.types import SOME, examples
 from orderkit.errors import UsageError
 from orderkit.show.printable import say
 
 
-@click.command()
+@click.command(epilog=examples("orderkit broker", "orderkit broker --apache --port 9092 --folder kafka-data"))
 @click.option("--apache", is_flag=True, help='Real Apache Kafka; needs pip install "orderkit[kafka]".')
 @click.option("--port", type=int, help="Port of the real one; else a free port. The embedded one takes what it gets.")
 @click.option("--folder", metavar="DIR", help="Keep the real one's data here; else they go when it stops.")
-@click.option("--partitions", default=4, show_default=True, help="Partitions of the topics.")
+@click.option("--partitions", type=SOME, default=4, show_default=True, help="Partitions of the topics.")
 @topic_options
 def broker(**options: Any) -> None:
     """Keep a broker up until Ctrl-C, with the topics created, and say how to reach it."""
-    at_least("partitions", options["partitions"], 1)
     topics = {options["topic"]: options["partitions"], options["dlq_topic"]: options["partitions"]}
     done = threading.Event()
     with stop_on_signal(done.set), _open(topics, options) as running:

@@ -9,18 +9,22 @@ from typing import Any
 import click
 
 from orderkit.cli.options import connection_options, json_option, open_broker, print_json
+from orderkit.cli.types import SECONDS, SHARE, SOME, Number, OneOf, examples
 from orderkit.comparison import CONTESTANTS, Plan, as_table, compare
 from orderkit.kafka import Connection
 
 
-@click.command("compare-engines")
-@click.option("--engine", "engines", multiple=True, help=f"Only these, of: {', '.join(CONTESTANTS)}.")
-@click.option("--orders", default=2000, show_default=True, help="Orders in each phase.")
-@click.option("--keys", default=100, show_default=True, help="Keys that the orders are spread over.")
-@click.option("--failing", default=0.01, show_default=True, help="Share of the keys whose orders fail.")
-@click.option("--rate", default=400.0, show_default=True, help="Orders a second.")
-@click.option("--max-attempts", default=3, show_default=True, help="Delivery attempts in all.")
-@click.option("--backoff-base", default=0.2, show_default=True, help="Seconds between two attempts.")
+@click.command(
+    "compare-engines",
+    epilog=examples("orderkit compare-engines", "orderkit compare-engines --engine pause --engine topics --rate 1000"),
+)
+@click.option("--engine", "engines", type=OneOf(tuple(CONTESTANTS)), multiple=True, help="Only these.")
+@click.option("--orders", type=SOME, default=2000, show_default=True, help="Orders in each phase.")
+@click.option("--keys", type=SOME, default=100, show_default=True, help="Keys that the orders are spread over.")
+@click.option("--failing", type=SHARE, default=0.01, show_default=True, help="Share of the keys whose orders fail.")
+@click.option("--rate", type=Number(0, min_open=True), default=400.0, show_default=True, help="Orders a second.")
+@click.option("--max-attempts", type=SOME, default=3, show_default=True, help="Delivery attempts in all.")
+@click.option("--backoff-base", type=SECONDS, default=0.2, show_default=True, help="Seconds between two attempts.")
 @click.option("--seed", default=7, show_default=True, help="Decides the orders, and who fails.")
 @click.option("--apache", is_flag=True, help='Run on real Apache Kafka; needs pip install "orderkit[kafka]".')
 @connection_options

@@ -17,7 +17,6 @@ from orderkit.account.report import Report
 from orderkit.account.state import group_state
 from orderkit.account.tally import FATES
 from orderkit.cli.options import (
-    at_least,
     connection_options,
     fault_options,
     group_option,
@@ -33,6 +32,7 @@ from orderkit.cli.options import (
     stop_on_signal,
     topic_options,
 )
+from orderkit.cli.types import SECONDS, SOME, Number, OneOf, examples
 from orderkit.consuming.consumers import open_consumer
 from orderkit.consuming.loop import Loop
 from orderkit.dead_letters import WRITABLE
@@ -51,15 +51,21 @@ log = logging.getLogger("orderkit")
 Watcher = Callable[[], object]  # called after each turn of the loop
 
 
-@click.command()
+@click.command(
+    epilog=examples("orderkit consume --verbose", "orderkit consume --orders 100 --failure-rate 0.3 --engine topics")
+)
 @group_option
-@click.option("--orders", type=int, help="Stop after so many are done with.")
-@click.option("--idle", type=float, help="Stop after so many seconds without anything to do.")
+@click.option("--orders", type=SOME, help="Stop after so many are done with.")
+@click.option("--idle", type=SECONDS, help="Stop after so many seconds without anything to do.")
 @click.option("--seed", default=0, show_default=True, help="Decides the injected faults.")
 @fault_options()
 @retry_options(base=0.1)
 @click.option(
-    "--delivery", default="at-least-once", show_default=True, help=f"When offsets are committed: {', '.join(MODES)}."
+    "--delivery",
+    type=OneOf(tuple(MODES)),
+    default="at-least-once",
+    show_default=True,
+    help="When offsets are committed.",
 )
 @click.option("--instance", metavar="NAME", help="With exactly-once: names this consumer, the same after a restart.")
 @reading_options
@@ -67,28 +73,32 @@ Watcher = Callable[[], object]  # called after each turn of the loop
     "--dialect",
     default="orderkit",
     show_default=True,
-    type=click.Choice(WRITABLE),
+    type=OneOf(WRITABLE),
     help="In whose headers a dead letter tells its story.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each attempt.")
 @click.option(
     "--log-format",
+    type=OneOf(FORMATS),
     default="text",
     envvar="ORDERKIT_LOG_FORMAT",
     show_default=True,
-    help=f"One of: {', '.join(FORMATS)}. In json: a line for each decision, on standard error.",
+    help="In json: a line for each decision, on standard error.",
 )
 @click.option("--metrics-port", metavar="[HOST:]PORT", help="Serve /metrics (Prometheus) and /healthz; 0: a free port.")
-@click.option("--stall-after", default=30.0, show_default=True, help="/healthz turns bad after so many idle seconds.")
+@click.option(
+    "--stall-after",
+    type=Number(1),
+    default=30.0,
+    show_default=True,
+    help="/healthz turns bad after so many idle seconds.",
+)
 @click.option("--ledger", "ledger_file", metavar="FILE", help="Write each attempt to a .csv file or .parquet folder.")
 @topic_options
 @connection_options
 @json_option
 def consume(**options: Any) -> int:
     """Consume orders with retries, keep the average, dead-letter the exhausted. Ctrl-C ends it cleanly."""
-    at_least("orders", options["orders"], 0)
-    at_least("idle", options["idle"], 0)
-    at_least("stall-after", options["stall_after"], 1)
     set_format(options["log_format"])
     connection = make_connection(options)
     ledger = Ledger(keep=100_000)
@@ -194,7 +204,7 @@ def _teller(ledger: Ledger) -> Watcher:
     return tell
 
 
-@click.command()
+@click.command(epilog=examples("orderkit average", "orderkit average --group orderkit --json"))
 @group_option
 @topic_options
 @connection_options

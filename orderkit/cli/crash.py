@@ -6,24 +6,30 @@ from typing import Any
 
 import click
 
-from orderkit.cli.options import at_least, json_option, print_json
+from orderkit.cli.options import json_option, print_json
+from orderkit.cli.types import SOME, OneOf, examples
 from orderkit.delivery import MODES
 from orderkit.engines import ENGINES
 from orderkit.show.printable import say
 
 
-@click.command("crash-test")
-@click.option("--plans", default=6, show_default=True, help="How many seeds in a row.")
+@click.command(
+    "crash-test",
+    epilog=examples("orderkit crash-test --plans 2", "orderkit crash-test --delivery exactly-once --seed 7"),
+)
+@click.option("--plans", type=SOME, default=6, show_default=True, help="How many seeds in a row.")
 @click.option("--seed", default=0, show_default=True, help="The first one; a seed repeats its plan.")
 @click.option(
-    "--delivery", "deliveries", multiple=True, help=f"Only these, of: {', '.join(MODES)}.  [default: all of them]"
+    "--delivery", "deliveries", type=OneOf(tuple(MODES)), multiple=True, help="Only these.  [default: all of them]"
 )
-@click.option("--engine", default="pause", show_default=True, help=f"How a retry waits: {', '.join(ENGINES)}.")
-@click.option("--orders", default=300, show_default=True, help="Orders in each plan.")
-@click.option("--members", default=2, show_default=True, help="Consumers in the group.")
+@click.option("--engine", type=OneOf(tuple(ENGINES)), default="pause", show_default=True, help="How a retry waits.")
+@click.option("--orders", type=SOME, default=300, show_default=True, help="Orders in each plan.")
+@click.option("--members", type=SOME, default=2, show_default=True, help="Consumers in the group.")
 @click.option("--act", "acts", multiple=True, help="Besides kill -9, only these injuries; see --list.")
 @click.option("--list", "show", is_flag=True, help="List what can go wrong, and where; nothing is run.")
-@click.option("--lanes", default=2, show_default=True, help="Plans at the same time, each with a broker of its own.")
+@click.option(
+    "--lanes", type=SOME, default=2, show_default=True, help="Plans at the same time, each with a broker of its own."
+)
 @json_option
 def crash_test(**options: Any) -> int:
     """Kill, stop and cut off real processes by a seeded plan, and audit from the topics what was lost or doubled.
@@ -34,8 +40,6 @@ def crash_test(**options: Any) -> int:
 
     if options["show"]:
         return _list()
-    at_least("plans", options["plans"], 1)
-    at_least("lanes", options["lanes"], 1)
     plans = crash.make_plans(
         options["plans"],
         options["seed"],

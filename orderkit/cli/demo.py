@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from orderkit.cli.options import (
-    at_least,
     connection_options,
     fault_options,
     json_option,
@@ -22,16 +21,23 @@ from orderkit.cli.options import (
     stop_on_signal,
     wire_option,
 )
+from orderkit.cli.types import SECONDS, SHARE, SOME, examples
 from orderkit.run import Run
 from orderkit.show.view import follow
 
 
-@click.command()
-@click.option("--orders", default=500, show_default=True, help="How many orders to produce.")
-@click.option("--rate", default=500.0, show_default=True, help="Orders a second; 0 for as fast as it goes.")
+@click.command(
+    epilog=examples("orderkit demo", "orderkit demo --orders 2000 --rate 0 --failure-rate 0.5 --chart run.png")
+)
+@click.option("--orders", type=SOME, default=500, show_default=True, help="How many orders to produce.")
+@click.option(
+    "--rate", type=SECONDS, default=500.0, show_default=True, help="Orders a second; 0 for as fast as it goes."
+)
 @click.option("--seed", default=7, show_default=True, help="Decides the orders and their fates.")
-@click.option("--partitions", default=4, show_default=True, help="Partitions of the run's topics.")
-@click.option("--poison-rate", default=0.01, show_default=True, help="Share of orders whose bytes are damaged.")
+@click.option("--partitions", type=SOME, default=4, show_default=True, help="Partitions of the run's topics.")
+@click.option(
+    "--poison-rate", type=SHARE, default=0.01, show_default=True, help="Share of orders whose bytes are damaged."
+)
 @fault_options(transient=0.2, permanent=0.01)
 @retry_options(base=0.02)
 @wire_option
@@ -41,9 +47,6 @@ from orderkit.show.view import follow
 @json_option
 def demo(**options: Any) -> int:
     """Produce, consume, retry, average and dead-letter, and account for every order."""
-    at_least("orders", options["orders"], 1)
-    at_least("rate", options["rate"], 0)
-    at_least("partitions", options["partitions"], 1)
     faults, policy = make_faults(options), make_policy(options)
     if options["chart"]:
         from orderkit.show.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture

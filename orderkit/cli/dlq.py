@@ -21,7 +21,6 @@ from orderkit.cli.letters import (
 )
 from orderkit.cli.options import (
     as_text,
-    at_least,
     connection_options,
     json_option,
     make_codec,
@@ -31,6 +30,7 @@ from orderkit.cli.options import (
     topic_options,
 )
 from orderkit.cli.replay import replay
+from orderkit.cli.types import COUNT, Commands, examples
 from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters, read_one, select
 from orderkit.dead_letters.filters import parse_place
@@ -47,7 +47,7 @@ TIMES = {"timestamp", "first-failure", "last-failure", "due"}
 WIDTH, MOST_BYTES = 16, 512  # of a dump
 
 
-@click.group()
+@click.group(cls=Commands)
 def dlq() -> None:
     """Look at dead letters (what they are, where they came from, and why) and move them back."""
 
@@ -55,8 +55,8 @@ def dlq() -> None:
 dlq.add_command(replay)
 
 
-@dlq.command("list")
-@click.option("--limit", type=int, help="At most so many.")
+@dlq.command("list", epilog=examples("orderkit dlq list", "orderkit dlq list --reason poison --since 2d --format csv"))
+@click.option("--limit", type=COUNT, help="At most so many.")
 @filter_options
 @format_option
 @reading_options
@@ -65,7 +65,6 @@ dlq.add_command(replay)
 @json_option
 def list_(**options: Any) -> None:
     """List dead letters, a line each."""
-    at_least("limit", options["limit"], 0)
     codec = make_codec(options)
     only, topic = make_filter(options, codec), options["dlq_topic"]
     letters = read_dead_letters(make_connection(options), topic)
@@ -79,7 +78,7 @@ def list_(**options: Any) -> None:
             say(f"No dead letters in {topic}{f' with {only}' if not only.is_empty else ''}.")
 
 
-@dlq.command()
+@dlq.command(epilog=examples("orderkit dlq show 0:0", "orderkit dlq show 2:17 --dlq-topic shop-dlq --json"))
 @click.argument("which", metavar="PARTITION:OFFSET")
 @reading_options
 @topic_options
@@ -154,7 +153,7 @@ def _dump(value: bytes, mark: int | None = None) -> str:
     return "\n".join(lines)
 
 
-@dlq.command()
+@dlq.command(epilog=examples("orderkit dlq stats", "orderkit dlq stats --replayed --since 2026-11-23T14:00"))
 @click.option("--replayed", is_flag=True, help="Look in --topic for records that were replayed, and replayed twice.")
 @filter_options
 @format_option

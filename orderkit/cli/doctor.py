@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from orderkit.cli.options import connection_options, json_option, make_connection, print_json
+from orderkit.cli.types import examples
 from orderkit.doctor import examine
 from orderkit.kafka import named_broker
 from orderkit.show.printable import say
 
 
-@click.command()
+@click.command(epilog=examples("orderkit doctor", "orderkit doctor --bootstrap-server localhost:9092 --json"))
 @connection_options
 @json_option
 def doctor(**options: Any) -> int:

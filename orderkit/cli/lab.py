@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from orderkit.cli.types import examples
 from orderkit.errors import OrderkitError
 from orderkit.show.printable import say
 
@@ -58,7 +59,7 @@ def lab_command(folder: Path, port: int | None, browser: bool, more: tuple[str, 
     return [*command, *more]
 
 
-@click.command()
+@click.command(epilog=examples("orderkit lab", "orderkit lab --folder lessons --port 8899 --no-browser"))
 @click.option("--folder", help=f"Copy the notebooks here; what is there stays.  [default: {COPIES}, for a wheel]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Of JupyterLab.  [default: 8888, or the next free one]")
 @click.option("--browser/--no-browser", default=True, help="Open it in the browser.")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orderkit.cli.options import Command, as_text, checked
+from orderkit.cli.types import OneOf
 from orderkit.dead_letters import DIALECTS, DeadLetterRecord, LetterFilter, Where
 from orderkit.dead_letters.filters import parse_attempts, parse_time
 from orderkit.dead_letters.times import when
@@ -25,7 +26,7 @@ from orderkit.show.printable import capped, cell, say
 REASONS = ("poison", "permanent", "transient")
 FORMATS = ("table", "json", "csv")
 FILTER_OPTIONS = (
-    click.option("--reason", "reasons", multiple=True, type=click.Choice(REASONS), help="Of this reason."),
+    click.option("--reason", "reasons", multiple=True, type=OneOf(REASONS), help="Of this reason."),
     click.option("--exception", "exceptions", multiple=True, metavar="CLASS", help="Of this class; * is anything."),
     click.option("--product", "products", multiple=True, help="Whose order is for it."),
     click.option("--key", "keys", multiple=True, help="With this key."),
@@ -34,7 +35,7 @@ FILTER_OPTIONS = (
     click.option("--from-topic", "topics", multiple=True, help="That came from there."),
     click.option("--from-partition", "partitions", multiple=True, type=int, help="That came from there."),
     click.option("--attempts", metavar="N[-M]", help="That had so many delivery attempts: 3, 2-5, 4-."),
-    click.option("--dialect", "dialects", multiple=True, type=click.Choice([it.name for it in DIALECTS]),
+    click.option("--dialect", "dialects", multiple=True, type=OneOf([it.name for it in DIALECTS]),
                  metavar="NAME", help="Written by this system: spring, connect, ..."),
     click.option("--where", metavar="CONDITION", help='On the order: \'price > 100 and product == "Lamp"\'.'),
 )  # fmt: skip
@@ -42,7 +43,7 @@ dlq_topic_option = click.option(
     "--dlq-topic", default=DEAD_LETTERS, envvar="ORDERKIT_DLQ_TOPIC", show_default=True, help="The dead-letter topic.",
     callback=checked(check_dead_letter_topic),
 )  # fmt: skip
-format_option = click.option("--format", "shape", type=click.Choice(FORMATS), help="By default a table.")
+format_option = click.option("--format", "shape", type=OneOf(FORMATS), help="By default a table.")
 
 
 def filter_options(command: Command) -> Command:

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import click
 
 from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
+from orderkit.cli.types import SECONDS, SHARE, SOME, Number, OneOf, Span
 from orderkit.consuming.consumers import ENGINE_NAMES
-from orderkit.errors import UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
 from orderkit.kafka.names import check_dead_letter_topic, check_group, check_topic
 from orderkit.orders.avro import WIRES, Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.registry import Registry
-from orderkit.retry import RetryPolicy
+from orderkit.retry import WHEN_SPENT, RetryPolicy
 from orderkit.retry.backoff import FORMULAS, Backoff
 from orderkit.retry.budget import Limits
 
@@ -70,7 +70,9 @@ topic_options = _stack(
     ),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object.")
-wire_option = click.option("--wire", default="single", show_default=True, help=f"Wire format: {', '.join(WIRES)}.")
+wire_option = click.option(
+    "--wire", type=OneOf(WIRES), default="single", show_default=True, help="Wire format of the orders."
+)
 schema_option = click.option("--schema", metavar="FILE", help="An Avro schema of orders, instead of the kit's own.")
 reading_options = _stack(
     schema_option,
@@ -88,17 +90,29 @@ reading_options = _stack(
 def retry_options(base: float) -> Callable[[Command], Command]:
     """Add the options of a retry policy, with `base` seconds as the first back-off."""
     return _stack(
-        click.option("--max-attempts", default=3, show_default=True, help="Delivery attempts in all."),
-        click.option("--backoff", default="exponential", show_default=True, help=f"One of: {', '.join(FORMULAS)}."),
-        click.option("--backoff-base", default=base, show_default=True, help="First wait, in seconds."),
-        click.option("--backoff-cap", default=30.0, show_default=True, help="Longest single wait, in seconds."),
+        click.option("--max-attempts", type=SOME, default=3, show_default=True, help="Delivery attempts in all."),
         click.option(
-            "--max-elapsed", default=float("inf"), help="No attempt later than so many seconds after the first."
+            "--backoff", type=OneOf(FORMULAS), default="exponential", show_default=True, help="How waits grow."
         ),
-        click.option("--dlq-budget", type=float, metavar="SHARE", help="Wait when more of the latest 100 orders died."),
-        click.option("--when-spent", default="dead-letter", show_default=True, help="Or: skip, stop."),
+        click.option("--backoff-base", type=SECONDS, default=base, show_default=True, help="First wait, in seconds."),
         click.option(
-            "--engine", default="pause", show_default=True, help=f"How a retry waits: {', '.join(ENGINE_NAMES)}."
+            "--backoff-cap", type=SECONDS, default=30.0, show_default=True, help="Longest single wait, in seconds."
+        ),
+        click.option(
+            "--max-elapsed",
+            type=Number(0, min_open=True),
+            help="No attempt later than so many seconds after the first.",
+        ),
+        click.option("--dlq-budget", type=SHARE, metavar="SHARE", help="Wait when more of the latest 100 orders died."),
+        click.option(
+            "--when-spent",
+            type=OneOf(WHEN_SPENT),
+            default="dead-letter",
+            show_default=True,
+            help="What becomes of an order without an attempt left.",
+        ),
+        click.option(
+            "--engine", type=OneOf(ENGINE_NAMES), default="pause", show_default=True, help="How a retry waits."
         ),
     )
 
@@ -107,15 +121,29 @@ def fault_options(transient: float = 0.0, permanent: float = 0.0) -> Callable[[C
     """Add the knobs of the injected faults, with their defaults."""
     return _stack(
         click.option(
-            "--failure-rate", default=transient, show_default=True, help="Share of attempts that fail for the moment."
+            "--failure-rate",
+            type=SHARE,
+            default=transient,
+            show_default=True,
+            help="Share of attempts that fail for the moment.",
         ),
         click.option(
-            "--permanent-rate", default=permanent, show_default=True, help="Share of orders that are refused for good."
+            "--permanent-rate",
+            type=SHARE,
+            default=permanent,
+            show_default=True,
+            help="Share of orders that are refused for good.",
         ),
-        click.option("--slow-rate", default=0.0, show_default=True, help="Share of attempts that take longer."),
-        click.option("--slow-for", default=0.05, show_default=True, help="How much longer, in seconds."),
-        click.option("--outage", metavar="FIRST-LAST", help="Order numbers whose first attempts meet a dead service."),
-        click.option("--outage-attempts", default=2, show_default=True, help="How many attempts of each that is."),
+        click.option(
+            "--slow-rate", type=SHARE, default=0.0, show_default=True, help="Share of attempts that take longer."
+        ),
+        click.option("--slow-for", type=SECONDS, default=0.05, show_default=True, help="How much longer, in seconds."),
+        click.option(
+            "--outage", type=Span(), help="Order numbers whose first attempts meet a dead service, as in 100-150."
+        ),
+        click.option(
+            "--outage-attempts", type=SOME, default=2, show_default=True, help="How many attempts of each that is."
+        ),
     )
 
 
@@ -142,7 +170,8 @@ def open_broker(stack: ExitStack, options: Mapping[str, Any]) -> Broker | Connec
 def make_policy(options: Mapping[str, Any]) -> RetryPolicy:
     """Make the policy that the retry options ask for."""
     backoff = Backoff(options["backoff"], options["backoff_base"], options["backoff_cap"])
-    return RetryPolicy(options["max_attempts"], backoff, options["max_elapsed"], options["when_spent"])
+    elapsed = float("inf") if options["max_elapsed"] is None else options["max_elapsed"]
+    return RetryPolicy(options["max_attempts"], backoff, elapsed, options["when_spent"])
 
 
 def make_budget(options: Mapping[str, Any]) -> Limits | None:
@@ -160,28 +189,9 @@ def make_faults(options: Mapping[str, Any]) -> Faults:
         poison_rate=options.get("poison_rate", 0.0),
         slow_rate=options["slow_rate"],
         slow_for=options["slow_for"],
-        outage=_range(options["outage"]),
+        outage=options["outage"],
         outage_attempts=options["outage_attempts"],
     )
-
-
-def _range(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    first, dash, last = text.partition("-")
-    if not (dash and first.isdecimal() and last.isdecimal()):
-        raise UsageError(f"--outage {text!r}: write the first and the last order number, as in 100-150.")
-    return int(first), int(last)
-
-
-def at_least(name: str, value: float | None, least: float) -> None:
-    """Refuse a number that is too small.
-
-    Raises:
-        UsageError: it is.
-    """
-    if value is not None and not value >= least:
-        raise UsageError(f"--{name} is {value:g}; it must be {least:g} or more.")
 
 
 def print_json(answer: Mapping[str, object]) -> None:

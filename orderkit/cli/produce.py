@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from orderkit.cli.options import (
-    at_least,
     connection_options,
     make_connection,
     schema_option,
@@ -17,7 +16,8 @@ from orderkit.cli.options import (
     topic_options,
     wire_option,
 )
-from orderkit.errors import UsageError, check_known
+from orderkit.cli.types import COUNT, SECONDS, SHARE, SOME, OneOf, examples
+from orderkit.errors import UsageError
 from orderkit.orders.avro import Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import PRODUCTS, Order, random_orders
@@ -26,15 +26,19 @@ from orderkit.show.printable import say
 from orderkit.show.view import producing
 
 
-@click.command()
-@click.option("--every", type=float, help="Seconds between two orders.  [default: 2]")
-@click.option("--rate", type=float, help="Orders a second, instead; 0 for as fast as it goes.")
-@click.option("--orders", type=int, help="Stop after so many; without it, go on until Ctrl-C.")
+@click.command(
+    epilog=examples("orderkit produce --verbose", "orderkit produce --orders 10000 --rate 0 --key product --wire raw")
+)
+@click.option("--every", type=SECONDS, help="Seconds between two orders.  [default: 2]")
+@click.option("--rate", type=SECONDS, help="Orders a second, instead; 0 for as fast as it goes.")
+@click.option("--orders", type=SOME, help="Stop after so many; without it, go on until Ctrl-C.")
 @click.option("--seed", type=int, help="Decides the orders; without it, others each time.")
-@click.option("--first", type=int, help="Number of the first order.  [default: the next after those in the topic]")
-@click.option("--product", "products", multiple=True, help=f"Only these, of: {', '.join(PRODUCTS)}.")
-@click.option("--key", default="orderId", show_default=True, help=f"Key of the records: {', '.join(KEYS)}.")
-@click.option("--poison-rate", default=0.0, show_default=True, help="Share of orders whose bytes are damaged.")
+@click.option("--first", type=COUNT, help="Number of the first order.  [default: the next after those in the topic]")
+@click.option("--product", "products", type=OneOf(tuple(PRODUCTS)), multiple=True, help="Only these.")
+@click.option("--key", type=OneOf(KEYS), default="orderId", show_default=True, help="Key of the records.")
+@click.option(
+    "--poison-rate", type=SHARE, default=0.0, show_default=True, help="Share of orders whose bytes are damaged."
+)
 @wire_option
 @schema_option
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each order.")
@@ -42,12 +46,9 @@ from orderkit.show.view import producing
 @connection_options
 def produce(**options: Any) -> int:
     """Produce random orders, one every 2 s by default, each proved by its delivery report."""
-    at_least("orders", options["orders"], 0)
     every = pace(options["every"], options["rate"])
-    check_known("key", options["key"], KEYS)
     seed = random.randrange(2**32) if options["seed"] is None else options["seed"]
     products = options["products"] or tuple(PRODUCTS)
-    random_orders(seed, products)  # an unknown product is said before the broker is asked for
     connection, first = make_connection(options), options["first"]
     if first is None:
         first = 1 + sum(high for _, high in connection.watermarks(options["topic"]).values())

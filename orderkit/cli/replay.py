@@ -11,7 +11,6 @@ import click
 
 from orderkit.cli.letters import dlq_topic_option, filter_options, make_filter
 from orderkit.cli.options import (
-    at_least,
     checked,
     connection_options,
     json_option,
@@ -21,6 +20,7 @@ from orderkit.cli.options import (
     reading_options,
     stop_on_signal,
 )
+from orderkit.cli.types import COUNT, SOME, Number, examples
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.dead_letters.batch import DOUBLED, FAILED, FILTERED, LEFT, MOVED, PARKED, SPENT, UNKNOWN
 from orderkit.dead_letters.mending import Mender, load_transform
@@ -43,21 +43,27 @@ FATES = {
 }
 
 
-@click.command()
+@click.command(
+    epilog=examples("orderkit dlq replay --dry-run", "orderkit dlq replay --reason transient --rate 100 --yes")
+)
 @filter_options
 @click.option(
     "--to", metavar="TOPIC", help="Move all there; by default each to where it came from first.",
     callback=checked(check_topic),
 )  # fmt: skip
-@click.option("--rate", type=float, metavar="N", help="At most so many records per second.")
-@click.option("--limit", type=int, metavar="N", help="At most so many records; run again for the next.")
-@click.option("--max-replays", default=3, show_default=True, help="A record replayed so often is not replayed again.")
+@click.option("--rate", type=Number(0, min_open=True), metavar="N", help="At most so many records per second.")
+@click.option("--limit", type=COUNT, metavar="N", help="At most so many records; run again for the next.")
+@click.option(
+    "--max-replays", type=SOME, default=3, show_default=True, help="A record replayed so often is not replayed again."
+)
 @click.option(
     "--parking", metavar="TOPIC", help="Where such a record goes; made if missing. By default it stays.",
     callback=checked(check_topic),
 )  # fmt: skip
 @click.option("--transform", metavar="MODULE:FUNCTION", help="Mends orders: (order or None, letter) -> order or None.")
-@click.option("--jobs", default=1, show_default=True, help="Processes that share the partitions, for more speed.")
+@click.option(
+    "--jobs", type=SOME, default=1, show_default=True, help="Processes that share the partitions, for more speed."
+)
 @click.option("--exactly-once", is_flag=True, help="Records and offsets in one transaction; needs a real broker.")
 @click.option("--no-check", is_flag=True, help="Do not look in the targets for what was replayed before.")
 @click.option(
@@ -75,11 +81,6 @@ def replay(**options: Any) -> int:
 
     It may be interrupted, or killed, at any point: the same command goes on where it was.
     """
-    at_least("limit", options["limit"], 0)
-    at_least("max-replays", options["max_replays"], 1)
-    at_least("jobs", options["jobs"], 1)
-    if options["rate"] is not None and not options["rate"] > 0:
-        raise UsageError(f"--rate is {options['rate']:g}; it must be more than 0.")
     if options["yes"] and options["dry_run"]:
         raise UsageError("--yes and --dry-run exclude each other.")
     make = _maker(options)

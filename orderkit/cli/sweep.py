@@ -8,31 +8,36 @@ from typing import Any
 
 import click
 
-from orderkit.cli.options import at_least
+from orderkit.cli.types import SOME, Number, examples
 from orderkit.errors import UsageError
 from orderkit.show.printable import say
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "orderkit sweep failure_rate=0.1,0.3,0.5 max_attempts=1:5 orders=200",
+        "orderkit sweep --notebook notebooks/05_try_again.ipynb seed=1:10",
+    )
+)
 @click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUES...")
 @click.option("--notebook", metavar="FILE", help="Run this notebook by papermill; by default a plain run.")
 @click.option("--out", default="sweep", show_default=True, help="Folder of the results; what is done there stays done.")
-@click.option("--workers", type=int, help="Processes at one time; by default four for each core.")
+@click.option("--workers", type=SOME, help="Processes at one time; by default four for each core.")
 @click.option("--dask", metavar="ADDRESS", help="Run on the workers of a Dask scheduler, as in tcp://host:8786.")
 @click.option("--figure", default="dead", show_default=True, help="What to show: dead, retries, average, seconds, ...")
 @click.option("--chart", metavar="FILE", help="Save a heat map of the figure (.png, .svg, .pdf).")
-@click.option("--timeout", default=120.0, show_default=True, help="Seconds that a run, or a notebook's cell, may take.")
+@click.option(
+    "--timeout",
+    type=Number(1),
+    default=120.0,
+    show_default=True,
+    help="Seconds that a run, or a notebook's cell, may take.",
+)
 def sweep(settings: tuple[str, ...], **options: Any) -> int:
     """Run every combination of parameters, and keep one table of all of them.
 
-    \b
-    orderkit sweep failure_rate=0.1,0.3,0.5 max_attempts=1:5 orders=200
-    orderkit sweep --notebook notebooks/05_try_again.ipynb seed=1:10
-
     VALUES is one value, several with commas between them, or a range.
-    """  # noqa: D301  click reads the backspace as "leave these lines alone"
-    at_least("workers", options["workers"], 1)
-    at_least("timeout", options["timeout"], 1)
+    """
     grid = dict(map(_setting, settings))
     if options["chart"]:
         from orderkit.show.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture

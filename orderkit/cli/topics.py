@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from orderkit.brokers.dlq import use_broker_dlq
-from orderkit.cli.options import at_least, checked, connection_options, make_connection, topic_options
+from orderkit.cli.options import checked, connection_options, make_connection, topic_options
+from orderkit.cli.types import SOME, Commands, examples
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.kafka.names import check_group, check_topic
 from orderkit.show.printable import say
@@ -16,13 +17,13 @@ from orderkit.show.printable import say
 RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq|\..+\.retry\.\d+)?")
 
 
-@click.group()
+@click.group(cls=Commands)
 def topics() -> None:
     """Create and list topics; delete those of finished runs."""
 
 
-@topics.command()
-@click.option("--partitions", default=4, show_default=True, help="Partitions of each.")
+@topics.command(epilog=examples("orderkit topics create", "orderkit topics create --topic shop --dlq-topic shop-dlq"))
+@click.option("--partitions", type=SOME, default=4, show_default=True, help="Partitions of each.")
 @click.option(
     "--broker-dlq", metavar="NAME", help="Let the broker dead-letter for share group --group into `dlq.…`.",
     callback=checked(check_topic),
@@ -35,7 +36,6 @@ def topics() -> None:
 @connection_options
 def create(**options: Any) -> None:
     """Create the topics of the orders and of the dead letters, where they are missing."""
-    at_least("partitions", options["partitions"], 1)
     connection, count = make_connection(options), options["partitions"]
     made = connection.create_topics({options["topic"]: count})
     made += connection.create_topics({options["dlq_topic"]: count}, DLQ_CONFIG)
@@ -47,7 +47,9 @@ def create(**options: Any) -> None:
         say(f"{options['broker_dlq']}: the broker moves the dead letters of share group {options['group']} there")
 
 
-@topics.command("list")
+@topics.command(
+    "list", epilog=examples("orderkit topics list", "orderkit topics list --bootstrap-server localhost:9092")
+)
 @connection_options
 def list_(**options: Any) -> None:
     """List the topics with their partitions and records."""
@@ -60,7 +62,9 @@ def list_(**options: Any) -> None:
         say("no topics; `orderkit topics create` makes them")
 
 
-@topics.command()
+@topics.command(
+    epilog=examples("orderkit topics delete-runs", "orderkit topics delete-runs --command-config kafka.properties")
+)
 @connection_options
 def delete_runs(**options: Any) -> None:
     """Delete the topics that demos and notebooks made for themselves."""

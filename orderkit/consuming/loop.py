@@ -157,8 +157,7 @@ class Loop(ABC):
         reason = self._classify(error) if order.__class__ is dict else cast(Failure, order).reason
         if self._judged_by is not policy:
             self._judged_by, self._judged = policy, {}
-        decision = self._judged.get((reason, attempts))
-        if decision is not None:
+        elif decision := self._judged.get((reason, attempts)):
             return reason, decision
         backoff, u = policy.backoff, 0.0
         if backoff.is_drawn:

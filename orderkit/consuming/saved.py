@@ -59,8 +59,9 @@ class History:
     def failed(self, now: float) -> None:
         """Count one more failed attempt, at `now` in seconds since 1970."""
         self.attempts += 1
-        self.since = self.since or now
-        if not self.begun:
+        if not self.since:
+            self.since, self.begun = now, time.monotonic()
+        elif not self.begun:
             self.began_before(now)
 
     def began_before(self, now: float) -> None:

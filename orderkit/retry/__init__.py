@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from orderkit.errors import UsageError, check_known
 from orderkit.retry.backoff import Backoff
 
 Reason = Literal["poison", "permanent", "transient", "fatal"]
 WhenSpent = Literal["dead-letter", "skip", "stop"]
+WHEN_SPENT: tuple[WhenSpent, ...] = get_args(WhenSpent)
 
 
 class Failure(Exception):
@@ -142,7 +143,7 @@ class RetryPolicy:
             raise UsageError(f"max attempts is {self.max_attempts}; every order needs at least 1.")
         if not self.max_elapsed > 0:
             raise UsageError(f"max elapsed is {self.max_elapsed} seconds; it must be more than 0.")
-        check_known("choice", self.when_spent, ("dead-letter", "skip", "stop"))
+        check_known("choice", self.when_spent, WHEN_SPENT)
 
 
 def decide(
