@@ -168,7 +168,8 @@ class Ledger:
             return
         extra = len(self) - self.keep
         averaged = bytes(fate == AVERAGED for fate in range(len(FATES)))  # by fate: 1 or 0
-        prices = list(compress(self.price[:extra], self.fate[:extra].tobytes().translate(averaged.ljust(256, b"\0"))))
+        counted = self.fate[:extra].tobytes().translate(averaged.ljust(256, b"\0"))
+        prices = list(compress(self.price[:extra].tolist(), counted))
         with self._whole:
             self.dropped += extra
             self.dropped_average.add_all(prices)

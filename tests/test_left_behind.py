@@ -18,7 +18,7 @@ from orderkit.bench import environments
 from orderkit.brokers import _jars
 from orderkit.brokers import apache as module
 from orderkit.brokers.apache import ApacheBroker
-from orderkit.cli.options import ending_signals, interrupted_by_signals, stop_on_signal
+from orderkit.cli.signals import ending_signals, interrupted_by_signals, stop_on_signal
 from orderkit.errors import OrderkitError, UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, and such names, are POSIX")

@@ -28,12 +28,8 @@ Noted = tuple[int, float, int, int, float, str | None, str | None]  # the same w
 
 def attempt_rows(done: int, retried: Sequence[int], aside: Container[int]) -> Sequence[int]:
     """Give each attempt a row, and so the place of its record: all retries, and the last one of what is finished."""
-    if aside:
-        return sorted([*(i for i in range(done) if i not in aside), *retried])
-    rows = list(range(done))
-    for i in reversed(retried):  # what is behind moves on: far less work than sorting
-        rows.insert(i, i)
-    return rows
+    last = [i for i in range(done) if i not in aside] if aside else range(done)
+    return sorted([*last, *retried])  # two runs that ascend: Python's sort only merges them
 
 
 class Block:
@@ -62,6 +58,9 @@ class Block:
 
     def set(self, attempts: Sequence[Noted], aside: Container[int]) -> None:
         """Put attempts, in order, where they belong: a record has a row for each retry, and one for its end."""
+        times, numbers, fates, waits, reasons, errors = (
+            self.at, self.attempt, self.fate, self.wait, self.reason, self.error,
+        )  # fmt: skip
         shift = passed = 0  # rows that the records before this one take more than one each; records looked at
         for record, at, number, fate, wait, reason, error in attempts:
             if aside:
@@ -69,8 +68,9 @@ class Block:
                 passed = record
             row = record + shift
             shift += fate == RETRY
-            self.at[row], self.attempt[row], self.fate[row], self.wait[row] = at, number, fate, wait
-            self.reason[row], self.error[row] = reason, error
+            times[row], numbers[row], fates[row], reasons[row], errors[row] = at, number, fate, reason, error
+            if wait:
+                waits[row] = wait
 
     def finals(self) -> bytes:
         """Give the fates that are final, in order."""

@@ -18,8 +18,8 @@ from orderkit.cli.demo import demo
 from orderkit.cli.dlq import dlq
 from orderkit.cli.doctor import doctor
 from orderkit.cli.lab import lab
-from orderkit.cli.options import interrupted_by_signals
 from orderkit.cli.produce import produce
+from orderkit.cli.signals import interrupted_by_signals
 from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
 from orderkit.cli.types import Commands

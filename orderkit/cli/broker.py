@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
-from orderkit.cli.options import stop_on_signal, topic_options
+from orderkit.cli.options import topic_options
+from orderkit.cli.signals import stop_on_signal
 from orderkit.cli.types import SOME, examples
 from orderkit.errors import UsageError
 from orderkit.show.printable import say

@@ -29,9 +29,9 @@ from orderkit.cli.options import (
     print_json,
     reading_options,
     retry_options,
-    stop_on_signal,
     topic_options,
 )
+from orderkit.cli.signals import stop_on_signal
 from orderkit.cli.types import SECONDS, SOME, Number, OneOf, examples
 from orderkit.consuming.consumers import open_consumer
 from orderkit.consuming.loop import Loop

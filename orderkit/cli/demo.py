@@ -18,9 +18,9 @@ from orderkit.cli.options import (
     open_broker,
     print_json,
     retry_options,
-    stop_on_signal,
     wire_option,
 )
+from orderkit.cli.signals import stop_on_signal
 from orderkit.cli.types import SECONDS, SHARE, SOME, examples
 from orderkit.run import Run
 from orderkit.show.view import follow

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import click
@@ -24,9 +22,6 @@ from orderkit.retry.backoff import FORMULAS, Backoff
 from orderkit.retry.budget import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-_interrupted = threading.Event()  # Python drops what a handler raises in the middle of an import, say: this stays
 
 
 def _stack(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
@@ -202,50 +197,3 @@ def print_json(answer: Mapping[str, object]) -> None:
 def as_text(value: object) -> str:
     """Give for JSON what it has no word for: bytes are text, a code point for each, as in Avro's own JSON."""
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def ending_signals() -> list[signal.Signals]:
-    """List what asks a program to end: Ctrl-C, `kill`, and a terminal that goes, unless `nohup` keeps that away."""
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    heard = [hangup] if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN else []
-    return [signal.SIGINT, signal.SIGTERM, *heard]
-
-
-@contextmanager
-def interrupted_by_signals() -> Iterator[None]:
-    """Let all of them interrupt as Ctrl-C does, so that whatever a command has started ends with it."""
-    heard = ending_signals() if threading.current_thread() is threading.main_thread() else []
-    before = {number: signal.getsignal(number) for number in heard}
-    _interrupted.clear()
-    for number, handler in before.items():
-        if handler in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, _interrupt)
-    try:
-        yield
-    finally:
-        _interrupted.clear()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    _interrupted.set()
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def stop_on_signal(stop: Callable[[], object]) -> Iterator[None]:
-    """Call `stop` on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C interrupts at once, and so does an earlier one."""
-    if _interrupted.is_set():
-        raise KeyboardInterrupt
-
-    def ask(number: int, _frame: object) -> None:
-        signal.signal(number, signal.default_int_handler)
-        stop()
-
-    before = {number: signal.signal(number, ask) for number in ending_signals()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,14 +8,8 @@ from typing import Any
 
 import click
 
-from orderkit.cli.options import (
-    connection_options,
-    make_connection,
-    schema_option,
-    stop_on_signal,
-    topic_options,
-    wire_option,
-)
+from orderkit.cli.options import connection_options, make_connection, schema_option, topic_options, wire_option
+from orderkit.cli.signals import stop_on_signal
 from orderkit.cli.types import COUNT, SECONDS, SHARE, SOME, OneOf, examples
 from orderkit.errors import UsageError
 from orderkit.orders.avro import Codec

@@ -18,8 +18,8 @@ from orderkit.cli.options import (
     make_connection,
     print_json,
     reading_options,
-    stop_on_signal,
 )
+from orderkit.cli.signals import stop_on_signal
 from orderkit.cli.types import COUNT, SOME, Number, examples
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.dead_letters.batch import DOUBLED, FAILED, FILTERED, LEFT, MOVED, PARKED, SPENT, UNKNOWN

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from functools import cache
 from operator import methodcaller
-from typing import cast
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 
@@ -21,7 +20,9 @@ NAMES = (
     "topic", "partition", "offset", "timestamp", "group", "attempts", "reason", "exception", "message",
     "first-failure", "last-failure",
 )  # fmt: skip
-OWN = tuple(PREFIX + name for name in NAMES)
+OWN = (
+    TOPIC, PARTITION, OFFSET, TIMESTAMP, GROUP, ATTEMPTS, REASON, EXCEPTION, MESSAGE, FIRST, LAST,
+) = tuple(PREFIX + name for name in NAMES)  # fmt: skip
 
 Headers = list[tuple[str, str | bytes | None]]
 UNREADABLE = "orderkit.unreadable", b"headers: the name of one is not UTF-8"
@@ -72,10 +73,11 @@ def header_list(message: Message) -> Headers:
     The client gives none of them when one has a name that is not UTF-8: then a single header says so in their place.
     """
     try:
-        return cast(Headers, _given(message) or [])
+        headers: Headers | None = _given(message)
     except (SystemError, UnicodeDecodeError):
-        message.set_headers([UNREADABLE])  # the client would give a broken list from now on, and crash
-        return [UNREADABLE]
+        headers = [UNREADABLE]
+        message.set_headers(headers)  # the client would give a broken list from now on, and crash
+    return headers or []
 
 
 def check_writable(dialect: str) -> str:
@@ -93,10 +95,10 @@ def story(
     message: Message, group: str, reason: Reason, error: BaseException, history: History, dialect: str = "orderkit"
 ) -> Headers:
     """Tell in headers where a record came from and why it was given up, in the words of `dialect`."""
-    texts = _texts(message, group, reason, error, history)
+    own = _own(message, group, reason, error, history)
     if dialect == "orderkit":
-        return list(zip(OWN, texts, strict=True))
-    told: dict[str, str | bytes | int] = dict(zip(NAMES, texts, strict=True))
+        return own
+    told: dict[str, str | bytes | int | None] = {header.removeprefix(PREFIX): text for header, text in own}
     kind, _ = message.timestamp()
     told |= {
         "wrapper": _class_name(type(error)),  # type: ignore[arg-type]
@@ -108,26 +110,24 @@ def story(
     return [(header, _encoded(told[name], size)) for header, name, size in WRITTEN[dialect] if told[name] != ""]
 
 
-def _texts(
-    message: Message, group: str, reason: Reason, error: BaseException, history: History
-) -> tuple[str | bytes, ...]:
-    """Say what `NAMES` ask for, in their order; the client makes bytes of the texts."""
+def _own(message: Message, group: str, reason: Reason, error: BaseException, history: History) -> Headers:
+    """Tell it in our own headers; the client makes bytes of the texts."""
     cause = root_cause(error)
     told = (str(cause) or str(error))[:MESSAGE_LIMIT]
     kind, timestamp = message.timestamp()
-    return (
-        message.topic() or "",
-        f"{message.partition()}",
-        f"{message.offset()}",
-        "" if kind == TIMESTAMP_NOT_AVAILABLE else f"{timestamp}",
-        group,
-        f"{history.attempts}",
-        reason,
-        _class_name(type(cause)),  # type: ignore[arg-type]
-        told if told.isascii() else told.encode(errors="replace"),  # a text may hold what UTF-8 cannot
-        f"{int(history.since * 1000)}",
-        f"{int(time.time() * 1000)}",
-    )
+    return [
+        (TOPIC, message.topic() or ""),
+        (PARTITION, f"{message.partition()}"),
+        (OFFSET, f"{message.offset()}"),
+        (TIMESTAMP, "" if kind == TIMESTAMP_NOT_AVAILABLE else f"{timestamp}"),
+        (GROUP, group),
+        (ATTEMPTS, f"{history.attempts}"),
+        (REASON, reason),
+        (EXCEPTION, _class_name(type(cause))),  # type: ignore[arg-type]
+        (MESSAGE, told if told.isascii() else told.encode(errors="replace")),  # a text may hold what UTF-8 cannot
+        (FIRST, f"{int(history.since * 1000)}"),
+        (LAST, f"{int(time.time() * 1000)}"),
+    ]
 
 
 @cache
@@ -135,7 +135,7 @@ def _class_name(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
-def _encoded(value: str | bytes | int, size: int) -> bytes:
+def _encoded(value: str | bytes | int | None, size: int) -> bytes:
     if size:
-        return int(value).to_bytes(size, "big", signed=True)
+        return int(value or 0).to_bytes(size, "big", signed=True)
     return value if isinstance(value, bytes) else str(value).encode()

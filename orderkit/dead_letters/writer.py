@@ -65,7 +65,7 @@ class DeadLetterWriter:
         self.under_way = 0
         self.refused: deque[Letter] = deque()
         self.trouble: str | None = None
-        self._lost = False
+        self._lost = self._answered = False
         self._connection, self._lookout = connection, Lookout(connection, topic)
         self._is_ours = producer is None
         self.producer = producer or self._open()
@@ -115,7 +115,7 @@ class DeadLetterWriter:
             delivered(error.args[0], message)
 
     def _accept(self, letter: Letter) -> None:
-        self._lookout.heard()
+        self._answered = True
         self.acknowledged += letter.topic == self.topic
         letter.checkpoint.unacknowledged -= 1
         if letter.refusals:
@@ -163,6 +163,9 @@ class DeadLetterWriter:
             return
         try:
             self.producer.poll(wait)
+            if self._answered:
+                self._answered = False
+                self._lookout.heard()
         except KafkaException as error:  # fatal for this client: what is under way stays unacknowledged
             self._lost = True
             raise OrderkitError(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, ShareConsumer, TopicPartition
@@ -26,13 +24,11 @@ from orderkit.kafka.names import (
     check_seconds,
     check_topic,
 )
-from orderkit.kafka.properties import bare, read_properties
 from orderkit.kafka.reach import ask_for_brokers, check_advertised, check_detour, explain_silence
 from orderkit.kafka.settings import (
     CLIENT_SETTINGS,
     CONSUMER_SETTINGS,
     PRODUCER_SETTINGS,
-    check_promises,
     check_settings,
     for_share,
     merge,
@@ -230,25 +226,3 @@ def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
             time.sleep(0.1)
         else:
             return low, high
-
-
-def named_broker() -> str | None:
-    """Give the address in `KAFKA_BOOTSTRAP_SERVERS`, if there is one."""
-    return bare(os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")) or None
-
-
-def connect(bootstrap: str | None = None, properties: str | Path | None = None) -> Connection:
-    """Make a `Connection` from a flag, else `KAFKA_BOOTSTRAP_SERVERS`, else the file, else `localhost:9092`.
-
-    Args:
-        bootstrap: `host:port`, as `--bootstrap-server` has it.
-        properties: a Kafka client properties file, as `--command-config` has it.
-
-    Raises:
-        UsageError: the file cannot be read or holds what librdkafka does not know.
-    """
-    config = read_properties(Path(properties)) if properties else {}
-    in_file = config.pop("bootstrap.servers", None) or config.pop("metadata.broker.list", None)
-    check_promises(config)
-    address = bare(bootstrap) if bootstrap is not None else named_broker()
-    return Connection(check_address(address if address is not None else in_file or LOCALHOST), config)
