@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import CDLL, c_char_p, c_int, c_size_t, c_ssize_t, c_void_p, create_string_buffer
 from dataclasses import dataclass, field
 from functools import cache
@@ -285,6 +285,15 @@ def send_odd(connection: Connection, topic: str, value: bytes, headers: Sequence
     )  # fmt: skip
     assert library.rd_kafka_flush(c_void_p(client), c_int(20_000)) == 0
     library.rd_kafka_destroy(client)
+
+
+def read_to_end(terminal: int) -> bytes:
+    """Read what is written to a pseudo-terminal, until nobody has its other end."""
+    written = b""
+    with suppress(OSError):  # Linux: the other end is closed
+        while chunk := os.read(terminal, 65_536):
+            written += chunk
+    return written
 
 
 def lose_port_once(monkeypatch: pytest.MonkeyPatch, taken: int) -> list[object]:

@@ -473,7 +473,7 @@ def test_a_transaction_undone_between_two_partitions_loses_no_record() -> None:
 
     consumer.delivery.taken, consumer.member.fetch = undo_once, fetch_both  # type: ignore[method-assign]
     # A fetch goes on behind what the one before it brought. Here that is not taken yet, and the log has an end.
-    consumer.member._logs.move_on = lambda _client: []  # type: ignore[method-assign]
+    consumer.member._logs.move_on = lambda *_: []  # type: ignore[method-assign]
     consumer.run(orders=40, idle=5)
     assert undone
     assert kit.state().average == average_of(orders)

@@ -7,33 +7,30 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import fastavro
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
-    NewPartitions,
     ResourceType,
 )
-from helpers import AT_ONCE, Background, Kit, Record, average_of, take_orders, wait_for, within
-from test_cli import orderkit
+from helpers import AT_ONCE, Background, Kit, Record, average_of, read_to_end, take_orders, wait_for, within
+from test_cli import orderkit, running, wait_for_output
 from test_reach import free_port, silent
 from test_refused import member
+from test_schemas import FIELDS, record
 from test_topic_logs import Cut
 
 from orderkit.account.audit import account
@@ -41,7 +38,7 @@ from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import read_topic
 from orderkit.dead_letters.replay import Replay
 from orderkit.ledger import Ledger
-from orderkit.orders.avro import Codec, order_schema
+from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Permanent
 
@@ -78,13 +75,6 @@ def numbers(report: dict[str, Any]) -> tuple[int, int, int, int, int]:
     return averaged, dead, expired, lost, doubled
 
 
-def commit(kit: Kit, offset: int, metadata: str = "") -> None:
-    """Commit an offset for the kit's group as a tool does."""
-    client = kit.connection.consumer(kit.group)
-    client.commit(offsets=[TopicPartition(kit.topic, 0, offset, metadata)], asynchronous=False)
-    client.close()
-
-
 def configure(kit: Kit, topic: str, name: str, value: str) -> None:
     """Set a property of a topic."""
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
@@ -112,7 +102,7 @@ def read_all(kit: Kit, topic: str) -> list[Any]:
 def test_an_offset_that_no_log_has(kit: Cut) -> None:
     """confluentinc/confluent-kafka-go#748: a commit of 1111 without metadata, 40 records: they are averaged once."""
     kit.send_orders(take_orders(40))
-    commit(kit, 1111)
+    kit.commit(1111)
     status, report, told = consume(kit)
     assert (status, numbers(report)) == (0, (40, 0, 0, 0, 0)), told
     assert kit.state().average == average_of(take_orders(40))
@@ -167,7 +157,7 @@ def test_no_lag_where_nothing_is_left(kit: Cut) -> None:
 
 def test_offsets_that_came_before_their_records(kit: Cut) -> None:
     """redpanda-data/console#590: a mirror moves offsets first, then records: each is averaged once."""
-    commit(kit, 35)
+    kit.commit(35)
     consumer = kit.consumer()
     with Background(consumer):
         wait_for(lambda: kit.offsets() != {0: 35})
@@ -196,11 +186,7 @@ def test_partitions_that_are_added_are_read(kit: Cut) -> None:
     consumer = kit.consumer(ledger=Ledger())
     with Background(consumer):
         wait_for(lambda: kit.offsets() == {0: 10})
-        admin = kit.connection.admin()
-        for done in admin.create_partitions([NewPartitions(kit.topic, 3)]).values():
-            done.result()
-        kit.partitions = 3
-        wait_for(lambda: len(kit.connection.partitions(kit.topic)) == 3)
+        kit.add_partitions(3)
         kit.send_orders(take_orders(30, seed=2))
         wait_for(lambda: kit.left() == 0, 60)
     assert account(consumer.ledger, kit.state(), kit.topic).averaged == 40
@@ -426,7 +412,7 @@ def test_one_bootstrap_server_is_down(kit: Cut) -> None:
 
 
 def test_a_group_of_other_clients(kit: Cut) -> None:
-    """tulios/kafkajs#463: members with the assignor roundrobin only: the line names it, within 20 s."""
+    """tulios/kafkajs#463: members with an assignor that ours has not: the line names it, within 25 s."""
     named = ["--topic", kit.topic, "--dlq-topic", kit.dead_letters, "--group", kit.group, "--idle", "30"]
     with member(kit, partition_assignment_strategy="cooperative-sticky"), within(25):
         done = orderkit("consume", *named, bootstrap=kit.connection.bootstrap)
@@ -442,13 +428,7 @@ def field(name: str, kind: Any, **more: Any) -> dict[str, Any]:
     return {"name": name, "type": kind, **more}
 
 
-FIELDS: list[dict[str, Any]] = json.loads(order_schema())["fields"]
 NESTED = field("buyer", {"type": "record", "name": "Buyer", "fields": [field("city", "string")]})
-
-
-def schema_of(*fields: dict[str, Any]) -> dict[str, Any]:
-    """Make a schema of orders."""
-    return {"type": "record", "name": "Order", "fields": list(fields)}
 
 
 @pytest.mark.parametrize(
@@ -470,10 +450,10 @@ def schema_of(*fields: dict[str, Any]) -> dict[str, Any]:
 def test_schemas_that_resolve(writer: Any, reader: Any, more: dict[str, Any], kit: Cut, tmp_path: Path) -> None:
     """What the specification resolves is read, with the average that its writer would have."""
     wrote, reads = tmp_path / "writer.avsc", tmp_path / "reader.avsc"
-    wrote.write_text(json.dumps(schema_of(*writer)))
-    reads.write_text(json.dumps(schema_of(*reader)))
+    wrote.write_text(json.dumps(record(*writer)))
+    reads.write_text(json.dumps(record(*reader)))
     orders = take_orders(5)
-    parsed = fastavro.parse_schema(schema_of(*writer))
+    parsed = fastavro.parse_schema(record(*writer))
 
     def encode(order: Order) -> bytes:
         out = BytesIO()
@@ -489,7 +469,7 @@ def test_schemas_that_resolve(writer: Any, reader: Any, more: dict[str, Any], ki
 def test_a_schema_that_promises_less(kit: Cut, tmp_path: Path) -> None:
     """fastavro/fastavro#406: a reader whose product may be null is no reader of orders: refused by its rule."""
     reads = tmp_path / "reader.avsc"
-    reads.write_text(json.dumps(schema_of(FIELDS[0], field("product", ["string", "null"]), FIELDS[2])))
+    reads.write_text(json.dumps(record(FIELDS[0], field("product", ["string", "null"]), FIELDS[2])))
     line = one_line(orderkit("consume", "--schema", str(reads), bootstrap=kit.connection.bootstrap), 2)
     assert "'product' must be of type 'string'" in line
 
@@ -521,23 +501,14 @@ def test_a_windows_console(command: list[str]) -> None:
 )
 def test_escape_codes_in_arguments(arguments: list[str]) -> None:
     """pallets/click#3832: what stands in an argument is shown in the error, and not obeyed by the terminal."""
-    ours, theirs = pty.openpty()
+    ours, theirs = os.openpty()
     with subprocess.Popen([sys.executable, "-m", "orderkit", *arguments], stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        told = b""
-        while chunk := _read(ours):
-            told += chunk
+        told = read_to_end(ours)
     os.close(ours)
     assert process.returncode
     assert b"\x1b" not in told
     assert b"\x07" not in told
-
-
-def _read(end: int) -> bytes:
-    try:
-        return os.read(end, 65_536)
-    except OSError:
-        return b""
 
 
 def test_times_that_no_calendar_has(kit: Cut) -> None:
@@ -557,34 +528,23 @@ def test_times_that_no_calendar_has(kit: Cut) -> None:
 # What stays behind
 
 
-@contextmanager
-def broker_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `orderkit broker --apache` with its temporary folder here."""
-    env = {**os.environ, "TMPDIR": str(folder)}
-    command = [sys.executable, "-m", "orderkit", "broker", "--apache"]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            found = re.search(r"[\w.]+:\d+", line)
-            assert found, line
-            yield process, found[0]
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda one: one.name)
-def test_nothing_stays_of_a_broker(how: signal.Signals, tmp_path: Path) -> None:
+def test_nothing_stays_of_a_broker(how: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """spring-projects/spring-kafka#928, chbatey/kafka-unit#34: the temporary folder is empty after each kind of end."""
-    with broker_process(tmp_path) as (process, _):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running("broker", "--apache") as process:
+        wait_for_output(process, "is up")
         assert list(tmp_path.iterdir())
         process.send_signal(how)
         process.wait(30)
     wait_for(lambda: not list(tmp_path.iterdir()))
 
 
-def test_a_broker_whose_folder_was_cleaned_away(tmp_path: Path) -> None:
+def test_a_broker_whose_folder_was_cleaned_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """embeddedkafka/embedded-kafka-schema-registry#247: /tmp is cleaned under a broker: Ctrl-C ends it."""
-    with broker_process(tmp_path) as (process, _):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running("broker", "--apache") as process:
+        wait_for_output(process, "is up")
         for path in tmp_path.iterdir():
             shutil.rmtree(path, ignore_errors=True)
         process.send_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from helpers import shared
+from helpers import read_to_end, shared
 from hypothesis import given
 from hypothesis import strategies as st
 from test_view import needs_terminals
@@ -72,7 +72,7 @@ def test_demo_works_on_every_terminal(encoding: str, rows_and_columns: tuple[int
     command = [sys.executable, "-m", "orderkit", "demo", "--orders", "40", "--rate", "200"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=env) as process:
         os.close(theirs)
-        written = b"".join(iter(lambda: _read(ours), b""))
+        written = read_to_end(ours)
         status = process.wait(60)
     os.close(ours)
     text = ESCAPES.sub("", written.decode(encoding))
@@ -80,13 +80,6 @@ def test_demo_works_on_every_terminal(encoding: str, rows_and_columns: tuple[int
     assert "every order is accounted for" in text
     assert "Error" not in text
     assert encoding == "utf-8" or "\\u" not in text  # no picture of escapes
-
-
-def _read(end: int) -> bytes:
-    try:
-        return os.read(end, 65_536)
-    except OSError:  # Linux: the other end is closed
-        return b""
 
 
 def test_a_plain_plot_has_the_same_shape() -> None:

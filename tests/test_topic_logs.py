@@ -48,10 +48,18 @@ class Cut(Kit):
         self.connection.create_topics({self.topic: self.partitions})
         self.send_orders(orders)
 
-    def commit(self, offset: int, saved: Saved) -> None:
-        """Commit for the group, which nobody is in."""
+    def add_partitions(self, many: int) -> None:
+        """Give the topic so many partitions."""
+        admin = self.connection.admin()
+        for done in admin.create_partitions([NewPartitions(self.topic, many)]).values():
+            done.result()
+        wait_for(lambda: len(self.connection.partitions(self.topic)) == many)
+        self.partitions = many
+
+    def commit(self, offset: int, saved: Saved | None = None) -> None:
+        """Commit for the group, which nobody is in; without anything saved, as a tool does."""
         client = self.connection.consumer(self.group)
-        place = TopicPartition(self.topic, 0, offset, saved.to_text(offset))
+        place = TopicPartition(self.topic, 0, offset, saved.to_text(offset) if saved else "")
         client.commit(offsets=[place], asynchronous=False)
         client.close()
 
@@ -134,13 +142,10 @@ def test_partitions_that_are_added_are_read_from_their_beginning(apache: ApacheB
     kit, orders = Cut(broker=apache), take_orders(40)
     kit.connection = Connection(kit.connection.bootstrap, {"topic.metadata.refresh.interval.ms": "500"})
     kit.send_orders(orders[:10])
-    consumer, admin = kit.consumer(ledger=Ledger()), kit.connection.admin()
+    consumer = kit.consumer(ledger=Ledger())
     with Background(consumer):
         wait_for(lambda: kit.offsets() == {0: 10})
-        for done in admin.create_partitions([NewPartitions(kit.topic, 3)]).values():
-            done.result()
-        wait_for(lambda: len(kit.connection.partitions(kit.topic)) == 3)
-        kit.partitions = 3
+        kit.add_partitions(3)
         kit.send_orders(orders[10:])
         wait_for(lambda: kit.offsets() == {0: 20, 1: 10, 2: 10}, 60)
     report = account(consumer.ledger, kit.state(), kit.topic)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import read_to_end
 from rich.console import Console
 
 from orderkit import EmbeddedBroker, Faults, Run
@@ -79,14 +80,7 @@ def on_a_terminal(arguments: list[str], env: dict[str, str]) -> str:
     ours, theirs = os.openpty()
     with subprocess.Popen([sys.executable, "-m", "orderkit", *arguments], stdout=theirs, env=env) as process:
         os.close(theirs)
-        text = b""
-        while True:
-            try:
-                text += (chunk := os.read(ours, 65536))
-            except OSError:  # Linux: the other end is closed
-                break
-            if not chunk:
-                break
+        text = read_to_end(ours)
         assert process.wait(60) == 0
     os.close(ours)
     return text.decode(errors="replace")

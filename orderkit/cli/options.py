@@ -165,7 +165,7 @@ def open_broker(stack: ExitStack, options: Mapping[str, Any]) -> Broker | Connec
 def make_policy(options: Mapping[str, Any]) -> RetryPolicy:
     """Make the policy that the retry options ask for."""
     backoff = Backoff(options["backoff"], options["backoff_base"], options["backoff_cap"])
-    elapsed = float("inf") if options["max_elapsed"] is None else options["max_elapsed"]
+    elapsed = options["max_elapsed"] or float("inf")
     return RetryPolicy(options["max_attempts"], backoff, elapsed, options["when_spent"])
 
 

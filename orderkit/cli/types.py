@@ -21,7 +21,7 @@ class OneOf(click.Choice[str]):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
-            near = get_close_matches(str(value), list(map(str, self.choices)), 1)
+            near = get_close_matches(str(value), self.choices, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise click.BadParameter(error.message + hint, ctx, param) from None
 

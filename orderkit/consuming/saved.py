@@ -60,7 +60,7 @@ class History:
         """Count one more failed attempt, at `now` in seconds since 1970."""
         self.attempts += 1
         if not self.since:
-            self.since, self.begun = now, time.monotonic()
+            self.since, self.begun = now, self.begun or time.monotonic()
         elif not self.begun:
             self.began_before(now)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import cache
 from operator import methodcaller
+from typing import Any
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 
@@ -98,7 +99,7 @@ def story(
     own = _own(message, group, reason, error, history)
     if dialect == "orderkit":
         return own
-    told: dict[str, str | bytes | int | None] = {header.removeprefix(PREFIX): text for header, text in own}
+    told: dict[str, Any] = {header.removeprefix(PREFIX): text for header, text in own}
     kind, _ = message.timestamp()
     told |= {
         "wrapper": _class_name(type(error)),  # type: ignore[arg-type]
@@ -135,7 +136,7 @@ def _class_name(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
-def _encoded(value: str | bytes | int | None, size: int) -> bytes:
+def _encoded(value: str | bytes | int, size: int) -> bytes:
     if size:
-        return int(value or 0).to_bytes(size, "big", signed=True)
+        return int(value).to_bytes(size, "big", signed=True)
     return value if isinstance(value, bytes) else str(value).encode()
