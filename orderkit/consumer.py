@@ -91,7 +91,7 @@ class RetryingConsumer(Attempts):
         super().__init__(handler, policy, codec, ledger, seed, classify, budget)
         self._connection, self._topic = connection, topic
         self._slice = slice
-        connection.partitions(dead_letters)
+        connection.partitions(dead_letters, "--dlq-topic")
         mode, kind = find_mode(delivery), find_engine(engine)
         retry_topics = kind.topics(topic, group, self.policy)
         create_alike(connection, topic, retry_topics)
@@ -226,4 +226,5 @@ class RetryingConsumer(Attempts):
         """Forget the records on their way from partitions that have gone: the new owner writes them."""
         for part in parts:
             self.letters.forget(part)
+            self.gave_back[part.key] = part
         self.delivery.lost(parts)

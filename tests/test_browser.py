@@ -93,7 +93,7 @@ def lab_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "orderkit", "lab", "--no-browser", "--folder", str(folder), "--port", str(port)]
+    command = [sys.executable, "-m", "orderkit", "notebook", str(folder), "--no-browser", "--port", str(port)]
     address = f"http://127.0.0.1:{port}"
     with (folder / "log").open("w") as log:
         server = subprocess.Popen([*command, "--", "--allow-root", *QUIET], cwd=folder, stdout=log, stderr=log)

@@ -376,7 +376,7 @@ def test_ctrl_c_while_another_member_joins(broker: EmbeddedBroker) -> None:
                 rest = rest_of(first)
             wait_for(rarely(lambda: group_state(broker.connection, "orderkit", "orders").average.count >= 400))
     assert "every order is accounted for" in rest
-    mine = int(rest.split(" produced = ")[1].split(" averaged")[0])
+    mine = int(rest.split(" taken = ")[1].split(" averaged")[0])
     assert mine + other.consumer.ledger.counts[AVERAGED] == 400
 
 
@@ -394,11 +394,13 @@ def test_ctrl_c_ends_a_consumer_whose_broker_is_silent(times: int, broker: Embed
             process.send_signal(signal.SIGINT)
         with within(30 / times):
             _, told = process.communicate(timeout=100)
-    assert process.returncode == 1
+    assert process.returncode == (1 if times == 1 else 130)
     *before, last = filter(None, told.splitlines())
     silent = "orderkit: The group's offsets cannot be read", "orderkit: No Kafka broker answers"
     assert last.startswith(silent if times == 1 else "orderkit: interrupted;")
     leaving = (
+        "orderkit: One order is being finished",
+        "orderkit: What is done is being committed",
         "orderkit: the commit is not answered",
         "orderkit: the group's offsets cannot be read just now",
         "orderkit: the broker does not let the client go",
@@ -472,3 +474,44 @@ def test_every_command_has_help() -> None:
     for command in cli.commands.values():
         assert command.help
         assert command.help.strip().endswith(".")
+
+
+SLOW_HANDLER = """
+import sys, time
+from orderkit.cli import main
+from orderkit.orders.faults import Faults
+Faults.strike = lambda *_: print("begun", flush=True) or time.sleep(60)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("command", ["consume", "demo"])
+def test_ctrl_c_while_a_handler_is_slow_says_so_and_the_second_one_abandons_the_order(
+    command: str, broker: EmbeddedBroker
+) -> None:
+    """The first Ctrl-C waits for the order at hand, and says so; the second one ends with 130, and the order stays."""
+    fill(broker, [Codec().encode(order) for order in take_orders(3)])
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_HANDLER, command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(broker.bootstrap if command == "consume" else None),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.readline()
+        assert told == "orderkit: One order is being finished; Ctrl-C once more ends it at once.\n"
+        process.send_signal(signal.SIGINT)
+        with within(10):
+            rest = process.stderr.read().strip()
+        assert process.wait(10) == 130
+    assert rest.startswith("orderkit: interrupted")
+    assert rest.count("\n") == 0
+    if command == "consume":
+        assert group_state(broker.connection, "orderkit", "orders").average.count == 0
+        assert orderkit("consume", "--orders", "3", bootstrap=broker.bootstrap).stdout.startswith(
+            "3 taken = 3 averaged"
+        )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -90,3 +93,16 @@ def test_a_number_out_of_range_is_told_with_its_option(path: tuple[str, ...], op
         with pytest.raises(click.BadParameter) as caught:
             parse([*path, option.opts[0], value])
         assert f"'{option.opts[0]}'" in caught.value.format_message()
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [("dem", "demo"), ("demo --fail", "--failure-rate"), ("demo --engine p", "pause"), ("dlq s", "show")],
+)
+def test_tab_completes_commands_options_and_choices(typed: str, wanted: str) -> None:
+    """What the README says of a shell's completion is true: `orderkit` answers the shell's questions."""
+    asked = {"COMP_WORDS": f"orderkit {typed}", "COMP_CWORD": str(len(typed.split()))}
+    env = {**os.environ, "_ORDERKIT_COMPLETE": "bash_complete", **asked}
+    command = [sys.executable, "-c", "from orderkit.cli import main; main()"]
+    told = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False).stdout
+    assert f"plain,{wanted}" in told.splitlines()

@@ -149,8 +149,8 @@ def broker_that_says(answer: dict[str, str] | KafkaException) -> Connection:
         def admin(self) -> Any:
             return SimpleNamespace(describe_configs=lambda _resources: {None: asked})
 
-        def partitions(self, topic: str) -> list[int]:
-            return [0] if topic else []
+        def partitions(self, topic: str, option: str = "--topic") -> list[int]:
+            return [0] if topic and option else []
 
     return Told("old:9092")
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from helpers import AT_ONCE, Background, Kit, average_of, take_orders, wait_for
 
+from orderkit.brokers.proxy import Proxy
 from orderkit.crash import stage as stages
-from orderkit.crash.proxy import Proxy
 from orderkit.crash.stage import Stage
 from orderkit.dead_letters import DeadLetterRecord
 from orderkit.kafka import Connection

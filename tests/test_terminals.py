@@ -26,8 +26,8 @@ from orderkit.kafka import connect, named_broker
 from orderkit.kafka.properties import read_properties
 from orderkit.orders.avro import Codec
 from orderkit.show.logs import TextLines
+from orderkit.show.plot import ASCII, BLOCKS, plot
 from orderkit.show.printable import printable
-from orderkit.show.view import ASCII, BLOCKS, plot
 
 ENCODINGS = ["ascii", "cp1252", "cp437", "latin-1", "utf-8"]
 EVIL = [
@@ -84,7 +84,7 @@ def test_demo_works_on_every_terminal(encoding: str, rows_and_columns: tuple[int
 
 def test_a_plain_plot_has_the_same_shape() -> None:
     """Where no blocks can be printed, the curve is drawn in ASCII: as high, as wide, and empty in the same places."""
-    fine, plain = (plot([1.0, 2.0, 5.0], 3, 4, blocks) for blocks in (BLOCKS, ASCII))
+    fine, plain = (plot([1.0, 2.0, 5.0], 4, blocks) for blocks in (BLOCKS, ASCII))
     assert "".join(plain).isascii()
     assert [[sign == " " for sign in row] for row in plain] == [[sign == " " for sign in row] for row in fine]
     assert len(ASCII) == len(BLOCKS)

@@ -33,16 +33,15 @@ def account(
     """Hold the witnesses against each other.
 
     Args:
-        ledger: what the consumer did.
+        ledger: what the consumer did with the orders of `topic`.
         state: what the broker has committed for its group.
-        topic: the topic of the orders.
-        produced: the producer's tallies by partition; without them, what was fetched counts as produced.
+        topic: where the orders are.
+        produced: the producer's tallies by partition; without them, what the consumer has taken is accounted for.
         letters: the origins of the records in the dead-letter topic; without them its acknowledgements are believed.
-        seed: for the report.
-        broker: for the report.
+        seed, broker: for the report.
     """
     tallies = {partition: tally for (name, partition), tally in ledger.tallies.items() if name == topic}
-    exist = {number: tally.offsets(TAKEN) for number, tally in (produced or tallies).items()}
+    exist = _existing(produced) if produced else _taken(tallies, state)
     gone = sum(len(tally.offsets(FINISHED)) for name, tally, _ in ledger.closed if name == topic)
     fated = {number: set(tally.offsets(FINISHED)) for number, tally in tallies.items()}
     expired, more = _expired(ledger, topic, exist, fated, whole=produced is not None)
@@ -59,7 +58,16 @@ def account(
         retries=ledger.counts[RETRY],
         average=state.average.rounded(),
         seed=seed, broker=broker, expired=len(expired) + more,
+        count=state.average.count, counted="taken" if produced is None else "produced",
     )  # fmt: skip
+
+
+def _existing(produced: Mapping[int, Tally]) -> dict[int, list[int]]:
+    return {number: tally.offsets(TAKEN) for number, tally in produced.items()}
+
+
+def _taken(tallies: Mapping[int, Tally], state: GroupState) -> dict[int, list[int]]:
+    return {number: tally.taken(state.offsets.get(number, 0)) for number, tally in tallies.items()}
 
 
 def _expired(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from orderkit.show.markup import report_html
 
@@ -12,7 +13,7 @@ class Report:
     """The account of a run: produced = averaged + dead + skipped + in flight, or something is wrong.
 
     Args:
-        produced: orders that the broker acknowledged (or, without a producer in the run, that were fetched).
+        produced: orders that the broker acknowledged (or, without a producer in the run, that were taken).
         averaged, dead, skipped: orders with that fate.
         in_flight: orders with no fate yet, that will be delivered again.
         lost: orders with no fate that will not be delivered again, or whose dead letter is missing.
@@ -23,6 +24,8 @@ class Report:
         broker: what kind of broker it was.
         expired: orders that went out of the log before anybody was done with them: the topic's retention took them, or
             somebody who deleted records, or the whole topic.
+        count: orders in the average: the group's, so there may be more of them than were averaged in this run.
+        counted: what `produced` counts: "produced", or "taken" where nothing was produced in this run.
     """
 
     produced: int
@@ -37,6 +40,8 @@ class Report:
     seed: int
     broker: str
     expired: int = 0
+    count: int = 0
+    counted: Literal["produced", "taken"] = "produced"
 
     @property
     def conserved(self) -> bool:
@@ -56,15 +61,16 @@ class Report:
         return f"{self.expired} expired unread" if self.expired else "every order is accounted for"
 
     def as_dict(self) -> dict[str, object]:
-        """Give the report as it goes into JSON."""
-        return asdict(self)
+        """Give the report as it goes into JSON, with the keys that all versions of it have."""
+        return {name: value for name, value in asdict(self).items() if name not in ("count", "counted")}
 
     def __str__(self) -> str:
-        sums = f"{self.produced} produced = {self.averaged} averaged + {self.dead} dead + {self.skipped} skipped"
+        sums = f"{self.produced} {self.counted} = {self.averaged} averaged + {self.dead} dead + {self.skipped} skipped"
         expired = f" + {self.expired} expired" if self.expired else ""
         return (
             f"{sums} + {self.in_flight} in flight{expired}; {self.retries} retries; "
-            f"lost {self.lost}, duplicated {self.duplicated}; average {self.average}: {self.verdict}"
+            f"lost {self.lost}, duplicated {self.duplicated}; "
+            f"average {self.average} over {self.count} orders: {self.verdict}"
         )
 
     def _repr_html_(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 FATES = ("averaged", "retry", "dead", "skipped", "undone")
 AVERAGED, RETRY, DEAD, SKIPPED, UNDONE = range(5)
 NOT_SEEN, TAKEN, FINISHED = range(3)  # in a tally: 3 and more mean finished more than once
+MOST_BACK = 100_000  # offsets given back that a tally remembers; older ones are the work of others by now
 
 
 class Tally:
@@ -18,6 +19,7 @@ class Tally:
         self.base = base
         self.cells = bytearray()
         self.fates = bytearray()  # the latest final fate of each finished offset
+        self.given_back: list[int] = []  # offsets that were voided: somebody gets them again
 
     def _reach(self, low: int, high: int) -> None:
         before, behind = max(0, self.base - low), max(0, high + 1 - self.base - len(self.cells))
@@ -58,11 +60,18 @@ class Tally:
     def forget_from(self, offset: int, keep: Callable[[int], bool] | None = None) -> list[int]:
         """Void everything from `offset` on, but what `keep` says; give how many fates of each kind that was."""
         void = [0] * len(FATES)
+        self.given_back = [back for back in self.given_back if not self.cells[back - self.base]][-MOST_BACK:]
         for i in range(max(0, offset - self.base), len(self.cells)):
-            if keep is None or not keep(self.base + i):
+            if self.cells[i] and (keep is None or not keep(self.base + i)):
+                self.given_back.append(self.base + i)
                 void[self.fates[i]] += max(0, self.cells[i] - TAKEN)
                 self.cells[i] = NOT_SEEN
         return void
+
+    def taken(self, committed: int) -> list[int]:
+        """List the offsets that were taken; of those given back, the ones that the group has not passed meanwhile."""
+        back = {offset for offset in self.given_back if offset >= committed}
+        return sorted(back.union(self.offsets(TAKEN)))
 
     def offsets(self, least: int) -> list[int]:
         """List the offsets in this state or a later one."""

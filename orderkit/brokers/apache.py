@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 from orderkit.brokers import _jars
 from orderkit.brokers._server import PortTaken, Server
 from orderkit.brokers._settings import CONTROLLER, OURS, SETTINGS, cluster_of, format_log, to_java
+from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 
@@ -100,12 +101,16 @@ class ApacheBroker:
     def create_topics(self, topics: Mapping[str, int]) -> None:
         """Create topics (name to number of partitions); those that exist stay as they are. They can be used at once.
 
+        The one for dead letters keeps its records for ever.
+
         Raises:
             OrderkitError: a name Kafka does not allow, or the broker is down or closed.
         """
         self._must_be_open()
-        if topics:
-            self.connection.create_topics(topics)
+        letters = {name: many for name, many in topics.items() if name == DEAD_LETTERS}
+        for some, config in ((letters, DLQ_CONFIG), ({k: v for k, v in topics.items() if k not in letters}, None)):
+            if some:
+                self.connection.create_topics(some, config)
 
     def down(self) -> None:
         """Stop Kafka in good order; its records stay for `up`."""
@@ -136,7 +141,7 @@ class ApacheBroker:
         for attempt in range(1, ATTEMPTS + 1):
             self._ports = _free_ports([*self._listeners, CONTROLLER])
             if self._port is not None:
-                self._ports[self._plain] = _must_be_free(self._port)
+                self._ports[self._plain] = must_be_free(self._port)
             try:
                 return self._start()
             except PortTaken:
@@ -224,7 +229,7 @@ def _free_ports(names: Collection[str]) -> dict[str, int]:
         return {name: found.getsockname()[1] for name, found in zip(names, sockets, strict=True)}
 
 
-def _must_be_free(port: int) -> int:
+def must_be_free(port: int) -> int:
     """Give `port` back if nobody has it; Java would take half a minute to say so, and less clearly.
 
     Raises:
@@ -233,6 +238,6 @@ def _must_be_free(port: int) -> int:
     try:
         socket.create_server((HOST, port)).close()
     except (OSError, OverflowError) as error:
-        told = getattr(error, "strerror", None) or "a port is a number from 1 to 65535"
+        told = (getattr(error, "strerror", None) or "a port is a number from 1 to 65535").partition(" (")[0]
         raise OrderkitError(f"Port {port} cannot be used: {told}. Take another, or stop what has it.") from None
     return port

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, Producer
 
 from orderkit.brokers import _mock
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
+from orderkit.kafka import DEAD_LETTERS, MOCK_PARTITIONS, ORDERS, Connection
 from orderkit.kafka.names import MOST_AT_ONCE, PARTITIONS, check_count, check_seconds, check_topic
 
 RECORD_LIMIT = 100_000  # batches the mock keeps per partition; a slow producer's batches hold one record
@@ -27,7 +27,6 @@ BATCH_BYTES = 61  # Kafka's frame around a batch
 RECORD_BYTES = 12  # and around each record in it, at the most for a small record without headers
 
 DEFAULT_TOPICS = {ORDERS: 4, DEAD_LETTERS: 4}
-AUTO_PARTITIONS = 4  # what the mock gives a topic that is only asked for
 CLIENT_SETTINGS = {
     "session.timeout.ms": "3000",  # the mock rebalances a second before this is over; by default after 44 s
     "heartbeat.interval.ms": "300",
@@ -107,10 +106,10 @@ class EmbeddedBroker:
 
     def _create_by_asking(self, name: str, partitions: int) -> None:
         self._must_be_open()
-        if partitions != AUTO_PARTITIONS:
+        if partitions != MOCK_PARTITIONS:
             raise OrderkitError(
-                f"Topic {name!r}: this build of confluent-kafka makes embedded topics with {AUTO_PARTITIONS} "
-                f"partitions only, not {partitions}. Ask for {AUTO_PARTITIONS}, or use ApacheBroker."
+                f"Topic {name!r}: this build of confluent-kafka makes embedded topics with {MOCK_PARTITIONS} "
+                f"partitions only, not {partitions}. Ask for {MOCK_PARTITIONS}, or use ApacheBroker."
             )
         self.connection.admin().list_topics(topic=name, timeout=8)
 

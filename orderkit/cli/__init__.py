@@ -9,17 +9,18 @@ from typing import Any
 
 import click
 
+from orderkit.cli.average import average
 from orderkit.cli.bench import bench
 from orderkit.cli.broker import broker
 from orderkit.cli.compare import compare_engines
-from orderkit.cli.consume import average, consume
+from orderkit.cli.consume import consume
 from orderkit.cli.crash import crash_test
 from orderkit.cli.demo import demo
 from orderkit.cli.dlq import dlq
 from orderkit.cli.doctor import doctor
-from orderkit.cli.lab import lab
+from orderkit.cli.notebook import notebook
 from orderkit.cli.produce import produce
-from orderkit.cli.signals import interrupted_by_signals
+from orderkit.cli.signals import Interrupted, interrupted_by_signals
 from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
 from orderkit.cli.types import Commands
@@ -43,7 +44,7 @@ def cli(debug: bool) -> None:
 
 
 COMMANDS = (
-    demo, produce, consume, average, topics, dlq, compare_engines, crash_test, bench, sweep, lab, broker, doctor,
+    demo, produce, consume, average, topics, dlq, compare_engines, crash_test, bench, sweep, notebook, broker, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
@@ -82,8 +83,9 @@ def _run(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  one way ou
         if debug:
             raise
         return _say(str(error), error.exit_status)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        return _say("interrupted; what was done is committed.", BROKE)
+    except (KeyboardInterrupt, click.exceptions.Abort) as error:
+        end = error.__cause__ if isinstance(error.__cause__, Interrupted) else Interrupted()
+        return _say(str(end), end.status)
     except UnicodeEncodeError as error:  # an argument in another encoding
         return _say(f"{error.object!r} is no text. Write it in UTF-8.", WRONG_USAGE)
     except BrokenPipeError:  # the reader of our output has seen enough

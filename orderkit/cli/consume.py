@@ -1,8 +1,7 @@
-"""`orderkit consume` and `orderkit average`: the retrying consumer, and what its group has come to."""
+"""`orderkit consume`: the retrying consumer."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -14,7 +13,6 @@ import click
 from orderkit.account.audit import account
 from orderkit.account.export import LedgerExport
 from orderkit.account.report import Report
-from orderkit.account.state import group_state
 from orderkit.account.tally import FATES
 from orderkit.cli.options import (
     connection_options,
@@ -39,14 +37,17 @@ from orderkit.dead_letters import WRITABLE
 from orderkit.delivery import MODES
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.ledger import Ledger
+from orderkit.show.closing import close
 from orderkit.show.logs import FORMATS, DecisionLog, set_format
 from orderkit.show.printable import capped, say
-from orderkit.show.view import consuming
+from orderkit.show.view import consumer_view, shown
 
 if TYPE_CHECKING:
     from orderkit.show.monitor import MetricsServer
 
 log = logging.getLogger("orderkit")
+
+ABANDONED = "interrupted; what was not committed is delivered again."
 
 Watcher = Callable[[], object]  # called after each turn of the loop
 
@@ -120,15 +121,33 @@ def consume(**options: Any) -> int:
     consumer.letters.dialect = options["dialect"]
     with ExitStack() as stack:
         watchers = _watch(stack, consumer, options)
-        stack.enter_context(stop_on_signal(consumer.stop))
+        stack.enter_context(stop_on_signal(consumer.stop, lambda: consumer.ending, ABANDONED))
         quiet = options["verbose"] or options["as_json"] or options["log_format"] == "json"
-        stack.enter_context(consuming(consumer, options["orders"], quiet=quiet))
-        consumer.run(options["orders"], options["idle"], until=_all(watchers))
-    report = account(ledger, consumer.state(), options["topic"], seed=options["seed"], broker="kafka")
+        view = consumer_view(consumer, options["orders"], quiet=quiet)
+        with shown(view):
+            failure = _run(consumer, options, watchers)
+            report = account(ledger, consumer.state(), options["topic"], seed=options["seed"], broker="kafka")
+            if view:
+                view.report = report
     _show(report, options)
+    if told := _unmet(ledger, options["outage"]):
+        log.warning("%s", told, extra={"event": "outage"})
+    if failure is not None:
+        raise failure
     if consumer.trouble:
         log.error("%s", consumer.trouble, extra={"event": "dlq-refused"})
     return 1 if consumer.trouble or not report.conserved else 0
+
+
+def _run(consumer: Loop, options: dict[str, Any], watchers: list[Watcher]) -> OrderkitError | None:
+    """Consume; give the error that ended it at an order, if one did: there is an account all the same."""
+    try:
+        consumer.run(options["orders"], options["idle"], until=_all(watchers))
+    except OrderkitError as error:
+        if error is not consumer.broken:
+            raise
+        return error
+    return None
 
 
 def _watch(stack: ExitStack, consumer: Loop, options: dict[str, Any]) -> list[Watcher]:
@@ -185,7 +204,16 @@ def _show(report: Report, options: dict[str, Any]) -> None:
     elif options["log_format"] == "json":
         log.info("%s", report, extra={"event": "report", "report": report.as_dict()})
     else:
-        click.echo(report)
+        close(report)
+
+
+def _unmet(ledger: Ledger, outage: tuple[int, int] | None) -> str | None:
+    """Say so if no order came by that was to meet the outage."""
+    if outage is None or not ledger.complete:
+        return None
+    first, last = outage
+    met = any(name and name.isdecimal() and first <= int(name) <= last for name in ledger.order_id)
+    return None if met else f"--outage {first}-{last}: no order of these numbers came."
 
 
 def _teller(ledger: Ledger) -> Watcher:
@@ -202,33 +230,3 @@ def _teller(ledger: Ledger) -> Watcher:
         seen = ledger.dropped + len(ledger)
 
     return tell
-
-
-@click.command(epilog=examples("orderkit average", "orderkit average --group orderkit --json"))
-@group_option
-@topic_options
-@connection_options
-@json_option
-def average(**options: Any) -> None:
-    """Print the group's running average, read from its commits."""
-    connection, topic = make_connection(options), options["topic"]
-    state = group_state(connection, options["group"], topic)
-    ends = connection.watermarks(topic)
-    lag = sum(max(0, high - max(low, state.offsets.get(number, low))) for number, (low, high) in ends.items())
-    answer = {
-        "group": options["group"],
-        "topic": topic,
-        "average": state.average.rounded(),
-        "count": state.average.count,
-        "total": state.average.sum,
-        "dead": state.dead,
-        "skipped": state.skipped,
-        "lag": lag,
-    }
-    if options["as_json"]:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        click.echo(
-            f"average {answer['average']} over {answer['count']} orders; "
-            f"{state.dead} dead, {state.skipped} skipped, {lag} to go"
-        )

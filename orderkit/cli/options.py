@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from orderkit.orders.registry import Registry
 from orderkit.retry import WHEN_SPENT, RetryPolicy
 from orderkit.retry.backoff import FORMULAS, Backoff
 from orderkit.retry.budget import Limits
+
+log = logging.getLogger("orderkit")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -157,7 +160,11 @@ def open_broker(stack: ExitStack, options: Mapping[str, Any]) -> Broker | Connec
     """Use the broker that was named, else start one of our own, until `stack` ends."""
     if options["apache"]:
         return stack.enter_context(ApacheBroker({}))
-    if options["bootstrap_server"] or options["command_config"] or named_broker():
+    if options["bootstrap_server"] or options["command_config"]:
+        return make_connection(options)
+    if named := named_broker():
+        log.warning("Using the broker at %s, because KAFKA_BOOTSTRAP_SERVERS names it; unset it for the embedded one.",
+                    named, extra={"event": "broker"})  # fmt: skip
         return make_connection(options)
     return stack.enter_context(EmbeddedBroker({}))
 

@@ -19,6 +19,8 @@ from orderkit.producer import KEYS, OrderProducer
 from orderkit.show.printable import say
 from orderkit.show.view import producing
 
+ABANDONED = "interrupted; orders without a receipt may or may not be in the topic."
+
 
 @click.command(
     epilog=examples("orderkit produce --verbose", "orderkit produce --orders 10000 --rate 0 --key product --wire raw")
@@ -55,7 +57,8 @@ def produce(**options: Any) -> int:
         places=False,
     )
     orders = random_orders(seed, products, first)
-    with stop_on_signal(producer.stop), producing(producer, options["orders"], quiet=options["verbose"]):
+    ending = stop_on_signal(producer.stop, lambda: "Receipts of the broker are awaited", ABANDONED)
+    with ending, producing(producer, options["orders"], quiet=options["verbose"]):
         producer.run(islice(orders, options["orders"]), every, _tell if options["verbose"] else None)
     click.echo(f"{producer.produced} (seed {seed})")
     return 1 if producer.produced.failed else 0

@@ -31,6 +31,8 @@ from orderkit.errors import UsageError
 from orderkit.kafka.names import check_group, check_topic
 from orderkit.show.printable import say
 
+ABANDONED = "interrupted; the same command goes on where it was."
+
 Job = Replay | ParallelReplay
 FATES = {
     PARKED: "parked: replayed too often",
@@ -87,7 +89,8 @@ def replay(**options: Any) -> int:
     if not options["yes"] and not _wanted(make(), options):
         return 0
     job = make()
-    with stop_on_signal(job.stop), _bar(job, options) as watch:
+    ending = stop_on_signal(job.stop, lambda: "Records under way are awaited", ABANDONED)
+    with ending, _bar(job, options) as watch:
         report = job.run(watch)
     _tell(report, options, "moved")
     return 1 if report.failed else 0

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_interrupted = threading.Event()  # Python drops what a handler raises in the middle of an import, say: this stays
+log = logging.getLogger("orderkit")
+
+PATIENCE = 1.0  # seconds that a command has to end, before it says what keeps it
+
+_interrupted: list[int] = []  # Python drops what a handler raises in the middle of an import, say: this stays
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends a command at once.
+
+    Args:
+        number: of the signal.
+        told: what became of the work.
+    """
+
+    def __init__(self, number: int = signal.SIGINT, told: str = "interrupted.") -> None:
+        super().__init__(told)
+        self.status = 128 + number  # as shells have it
 
 
 def ending_signals() -> list[signal.Signals]:
@@ -34,24 +52,45 @@ def interrupted_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    _interrupted.set()
-    raise KeyboardInterrupt
+def _interrupt(number: int, _frame: object) -> None:
+    _interrupted.append(number)
+    raise Interrupted(number)
 
 
 @contextmanager
-def stop_on_signal(stop: Callable[[], object]) -> Iterator[None]:
-    """Call `stop` on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C interrupts at once, and so does an earlier one."""
-    if _interrupted.is_set():
-        raise KeyboardInterrupt
+def stop_on_signal(
+    stop: Callable[[], object], keeps: Callable[[], str] | None = None, abandoned: str = "interrupted."
+) -> Iterator[None]:
+    """Call `stop` on Ctrl-C, SIGTERM and SIGHUP; a second Ctrl-C interrupts at once, and so does an earlier one.
+
+    Args:
+        stop: asks the work to end.
+        keeps: asked a moment later, if the work goes on: gives what it waits for. It is printed.
+        abandoned: what a second Ctrl-C says.
+
+    Raises:
+        Interrupted: by that one.
+    """
+    if _interrupted:
+        raise Interrupted(_interrupted[0])
+    over = threading.Event()
+
+    def wait() -> None:
+        if not over.wait(PATIENCE) and keeps is not None:
+            log.warning("%s; Ctrl-C once more ends it at once.", keeps(), extra={"event": "ending"})
+
+    def at_once(number: int, _frame: object) -> None:
+        raise Interrupted(number, abandoned)
 
     def ask(number: int, _frame: object) -> None:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, at_once)
         stop()
+        threading.Thread(target=wait, name="keeps", daemon=True).start()
 
     before = {number: signal.signal(number, ask) for number in ending_signals()}
     try:
         yield
     finally:
+        over.set()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import click
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
 from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.cli.options import checked, connection_options, make_connection, topic_options
 from orderkit.cli.types import SOME, Commands, examples
 from orderkit.dead_letters import DLQ_CONFIG
+from orderkit.kafka import Connection
 from orderkit.kafka.names import check_group, check_topic
 from orderkit.show.printable import say
 
+PATIENCE = 8.0  # seconds for a topic's settings
 RUN_TOPIC = re.compile(r"orders\.[0-9a-f]{8}(\.dlq|\..+\.retry\.\d+)?")
 
 
@@ -60,6 +65,60 @@ def list_(**options: Any) -> None:
         say(f"{name}: {len(marks)} partitions, {sum(high - low for low, high in marks)} records")
     if not names:
         say("no topics; `orderkit topics create` makes them")
+
+
+@topics.command(epilog=examples("orderkit topics describe", "orderkit topics describe orders orders-dlq"))
+@click.argument("names", nargs=-1, metavar="[TOPIC]...")
+@connection_options
+def describe(names: tuple[str, ...], **options: Any) -> None:
+    """Show partitions, offsets and leaders of topics, and how long they keep records; by default of all."""
+    connection = make_connection(options)
+    cluster = connection.metadata()
+    names = names or tuple(sorted(name for name in cluster.topics if not name.startswith("__")))
+    for name in names:
+        marks = connection.watermarks(name)
+        say(f"{name}: {len(marks)} partitions, {sum(high - low for low, high in marks.values())} records")
+        if told := _settings(connection, name):
+            say(f"  {told}")
+        say(f"  {'partition':>9}  {'first':>9}  {'next':>9}  {'records':>9}  {'leader':>6}  replicas")
+        for number, (low, high) in sorted(marks.items()):
+            part = cluster.topics[name].partitions[number]
+            leader = "none" if part.leader < 0 else str(part.leader)
+            replicas = ",".join(map(str, part.replicas))
+            say(f"  {number:>9}  {low:>9}  {high:>9}  {high - low:>9}  {leader:>6}  {replicas}")
+    if not names:
+        say("no topics; `orderkit topics create` makes them")
+
+
+def _settings(connection: Connection, topic: str) -> str:
+    """Say in words what a broker has set for a topic; the embedded one tells nothing."""
+    if connection.is_embedded:
+        return ""
+    admin = connection.admin()
+    (asked,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]).values()
+    try:
+        found = asked.result(PATIENCE)
+    except KafkaException as error:
+        return f"settings not told: {error.args[0].str()}"
+    return "; ".join(tell(found[name].value) for name, tell in SETTINGS.items() if name in found)
+
+
+def _kept(milliseconds: str) -> str:
+    return "keeps records for ever" if int(milliseconds) < 0 else f"keeps records for {_span(int(milliseconds) / 1000)}"
+
+
+def _span(seconds: float) -> str:
+    for unit, long in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * long:
+            return f"{seconds / long:g} {unit}"
+    return f"{seconds:g} seconds"
+
+
+SETTINGS: dict[str, Callable[[str], str]] = {
+    "retention.ms": _kept,
+    "cleanup.policy": lambda value: f"cleanup by {value}",
+    "max.message.bytes": lambda value: f"{int(value):,} bytes in a batch at most",
+}
 
 
 @topics.command(

@@ -74,6 +74,7 @@ SHARE = Number(0, 1)
 SECONDS = Number(0)
 COUNT = Whole(0)
 SOME = Whole(1)
+PORT = Whole(1, 65535)
 
 
 class Commands(click.Group):

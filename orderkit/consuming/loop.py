@@ -75,10 +75,12 @@ class Loop(ABC):
         self.ledger = ledger if ledger is not None else Ledger(keep=100_000)
         self.seed = seed
         self.broken: OrderkitError | None = None
+        self.gave_back: dict[Key, Partition] = {}  # partitions that went, as they were then
         self.budget = Budget(budget) if budget else None
         self._classify = classify
         self._judged: dict[tuple[Reason, int], Decision] = {}  # where neither chance nor the clock has a say
         self._judged_by: RetryPolicy | None = None
+        self.leaving = False  # the loop is over; what it has done is being committed
         self._stopping = False
         self._limit = float("inf")  # of records done with
         self._rebalances = 0
@@ -110,6 +112,7 @@ class Loop(ABC):
                     if until is not None and until():
                         break
         finally:
+            self.leaving = True
             self.close()
         if self.broken is not None:
             raise self.broken
@@ -120,6 +123,11 @@ class Loop(ABC):
         if self._rebalances != self.member.rebalances:  # what was just assigned may bring work
             self._rebalances, self._busy = self.member.rebalances, time.monotonic()
         return idle is not None and self._quiet() and time.monotonic() - self._busy >= idle
+
+    @property
+    def ending(self) -> str:
+        """What a loop that was asked to stop still waits for."""
+        return "What is done is being committed" if self.leaving else "One order is being finished"
 
     @property
     def trouble(self) -> str | None:

@@ -51,6 +51,7 @@ class Partition:
         self._new_from = self.next  # all before it was taken or is done with, but for holes that are awaited
         self.came_to = offset  # where the client stands: all before it was fetched, or is no record
         self._went_back = False  # the client did, and that was told
+        self.inherited = saved.average  # what the group had come to before this consumer
         self.average = replace(saved.average)
         self.dead = saved.dead
         self.skipped = saved.skipped

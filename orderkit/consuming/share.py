@@ -96,7 +96,7 @@ class ShareGroupConsumer(Loop):
         self.member, self._refusals = ShareMember(group), Refusals(connection, group, shares=True)
         self.letters = DeadLetterWriter(connection, dead_letters, group)
         if not self.broker_dlq:
-            connection.partitions(dead_letters)
+            connection.partitions(dead_letters, "--dlq-topic")
         self._client = connection.share_consumer(group, share_acknowledgement_mode="explicit")
         self._client.subscribe([topic])
 

@@ -17,8 +17,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from orderkit.brokers import ApacheBroker
+from orderkit.brokers.proxy import HOST, Proxy
 from orderkit.crash.plan import SESSION
-from orderkit.crash.proxy import HOST, Proxy
 from orderkit.dead_letters.writer import DLQ_CONFIG
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection

@@ -103,7 +103,7 @@ def read_batches(
     Raises:
         OrderkitError: no such topic, or the broker stopped answering.
     """
-    marks = connection.watermarks(topic)
+    marks = connection.watermarks(topic, "--dlq-topic")
     marks = {number: ends for number, ends in marks.items() if only is None or number in only}
     starts = {number: max(low, (since or {}).get(number, low)) for number, (low, _) in marks.items()}
     ends = {number: high for number, (_, high) in marks.items() if high > starts[number]}
@@ -191,7 +191,7 @@ def read_one(connection: Connection, topic: str, partition: int, offset: int) ->
     Raises:
         OrderkitError: no such topic, or the broker stopped answering.
     """
-    low, high = connection.watermarks(topic).get(partition, (0, 0))
+    low, high = connection.watermarks(topic, "--dlq-topic").get(partition, (0, 0))
     if not low <= offset < high:
         return None
     batches = read_batches(connection, topic, since={partition: offset}, only=[partition])

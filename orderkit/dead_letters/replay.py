@@ -85,7 +85,7 @@ class Replay:
             raise UsageError("A replay needs max replays of 1 or more, a rate above 0, and a limit of 0 or more.")
         only = only or LetterFilter()
         self.source, self.group = source, group or default_group(source, to, only)
-        marks = connection.watermarks(source)
+        marks = connection.watermarks(source, "--dlq-topic")
         self.marks = marks if partitions is None else {number: marks[number] for number in partitions}
         self._alone = partitions is None
         self._connection, self._exactly_once, self._check = connection, exactly_once, check

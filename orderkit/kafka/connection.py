@@ -41,6 +41,7 @@ log.addHandler(logging.NullHandler())  # librdkafka's lines reach whoever asks f
 ORDERS = "orders"
 DEAD_LETTERS = "orders-dlq"
 LOCALHOST = "localhost:9092"
+MOCK_PARTITIONS = 4  # what the mock cluster gives a topic that is only asked for
 
 # After a topic was deleted and made anew a client may take a record of its own for a duplicate of what it wrote before,
 # and report it as acknowledged. Such a report names no offset, and the record is in no topic.
@@ -134,8 +135,12 @@ class Connection:
         """Whether the cluster is librdkafka's mock: no admin requests, no enforced transactions."""
         return is_mock(self.metadata())
 
-    def partitions(self, topic: str) -> list[int]:
+    def partitions(self, topic: str, option: str = "--topic") -> list[int]:
         """List the partitions of `topic`.
+
+        Args:
+            topic: its name.
+            option: of the command line, that names such a topic: for the advice.
 
         Raises:
             UsageError: that is no name for a topic.
@@ -144,9 +149,10 @@ class Connection:
         check_topic(topic)
         found = self.metadata().topics.get(topic)
         if found is None:
+            usual = topic == (ORDERS if option == "--topic" else DEAD_LETTERS)
             raise OrderkitError(
-                f"Topic {topic!r} does not exist at {self.bootstrap}, or may not be seen. "
-                "Create it with `orderkit topics create`, or ask for the right to describe it."
+                f"Topic {topic!r} does not exist at {self.bootstrap}, or may not be seen. Create it with "
+                f"`orderkit topics create{'' if usual else f' {option} {topic}'}`, or ask for the right to describe it."
             )
         return sorted(found.partitions)
 
@@ -163,7 +169,12 @@ class Connection:
         missing = {name: count for name, count in topics.items() if name not in there}
         admin = self.admin()
         if self.is_embedded:
-            for name in missing:
+            for name, count in missing.items():
+                if count != MOCK_PARTITIONS:
+                    raise OrderkitError(
+                        f"Topic {name!r} with {count} partitions: the embedded broker gives {MOCK_PARTITIONS} to a "
+                        "topic that others create. Ask for as many, or use real Kafka (`orderkit broker --apache`)."
+                    )
                 admin.list_topics(topic=name, timeout=8)  # the mock creates a topic that is asked for
             return list(missing)
         new = [NewTopic(name, count, config=dict(config or {})) for name, count in missing.items()]
@@ -197,9 +208,9 @@ class Connection:
             except KafkaException as error:
                 raise OrderkitError(f"Topic {name!r} cannot be deleted: {error.args[0].str()}.") from None
 
-    def watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
-        """Give the first and the next offset of each partition of `topic`."""
-        numbers = self.partitions(topic)
+    def watermarks(self, topic: str, option: str = "--topic") -> dict[int, tuple[int, int]]:
+        """Give the first and the next offset of each partition of `topic`; `option` as in `partitions`."""
+        numbers = self.partitions(topic, option)
         consumer = self.consumer("orderkit-watermarks")
         try:
             return {n: _ends(consumer, TopicPartition(topic, n)) for n in numbers}

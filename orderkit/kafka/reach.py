@@ -100,7 +100,7 @@ def _reason(error: BaseException | None) -> str:
 
 
 def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError]) -> None:
-    """Find out whether a client hears nothing because the broker sends it to where it cannot go.
+    """Find out whether a client hears nothing because the broker speaks otherwise, or sends it to where it cannot go.
 
     Args:
         asked: where the client asked first.
@@ -110,9 +110,12 @@ def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError]) -
     Raises:
         OrderkitError: that is so.
     """
-    ours = (protocol or "PLAINTEXT").upper()
-    for place in asked.split(","):
-        if what_listens(place)[0] != ours:
+    ours, places = (protocol or "PLAINTEXT").upper(), asked.split(",")
+    theirs = {place: what_listens(place)[0] for place in places}
+    if all(heard not in {"", "unknown", ours} for heard in theirs.values()):
+        raise explain_silence(asked, protocol, told)
+    for place in places:
+        if theirs[place] != ours:
             continue
         found: list[tuple[str | None, int]] = []
         with suppress(OSError), connect(place) as plain:

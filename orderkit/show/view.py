@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,38 +15,36 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orderkit.account.average import RunningAverage
+from orderkit.account.report import Report
+from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED
 from orderkit.consuming.loop import Loop
 from orderkit.producer import OrderProducer, Produced
 from orderkit.run import Run
+from orderkit.show.course import Course, Holdings
+from orderkit.show.plot import ASCII, ASCII_MARK, BLOCKS, HEIGHT, MARK, columns, lane, plot
 from orderkit.show.printable import printable
 
-PLOT_WIDTH, PLOT_HEIGHT = 60, 6
-BLOCKS = " ▁▂▃▄▅▆▇█"
-ASCII = " ..::||##"  # the same, where only letters can be printed
 FRAMES = 8  # a second
+NARROWEST = 24  # characters: what is narrower is folded
+COLOURS = {"averaged": "blue", "retry": "yellow", "dead": "red"}
 
 
-def plot(values: list[float], width: int = PLOT_WIDTH, height: int = PLOT_HEIGHT, blocks: str = BLOCKS) -> list[str]:
-    """Draw values as a filled curve of characters; the lowest value sits on the floor, the highest at the top.
+@dataclass(frozen=True)
+class Numbers:
+    """All that a frame says in numbers; while a run goes on it counts them itself, and at the end the report has."""
 
-    Args:
-        values: what to draw.
-        width: of the picture, in characters.
-        height: of the picture, in lines.
-        blocks: nine of them, from an empty one to a full one.
-    """
-    if not values:
-        return [" " * width] * height
-    columns = [values[i * len(values) // width] for i in range(width)] if len(values) > width else values
-    low, high = min(columns), max(columns)
-    steps = height * (len(blocks) - 1)
-    levels = [1 + round((value - low) / (high - low or 1) * (steps - 1)) for value in columns]
-    rows = []
-    for row in reversed(range(height)):
-        filled = (level - row * (len(blocks) - 1) for level in levels)
-        rows.append("".join(blocks[max(0, min(len(blocks) - 1, part))] for part in filled))
-    return rows
+    averaged: int
+    retries: int
+    dead: int
+    skipped: int
+    average: str
+    count: int
+    made: tuple[str, int] | None  # "produced" or "taken", and how many
+
+    @property
+    def finished(self) -> int:
+        """Orders that are done with."""
+        return self.averaged + self.dead + self.skipped
 
 
 class View:
@@ -55,61 +54,93 @@ class View:
         consumer: whose work to show.
         produced: the producer's count, when it is in this process.
         total: how many orders there will be, if that is known.
+        hidden: a run's id, that its names end in: left out.
     """
 
-    ascii_only = False  # what the terminal can print
-
-    def __init__(self, consumer: Loop, produced: Produced | None = None, total: int | None = None) -> None:
+    def __init__(
+        self, consumer: Loop, produced: Produced | None = None, total: int | None = None, hidden: str = ""
+    ) -> None:
+        self.report: Report | None = None  # when there is one, it has the last word
+        self.console = Console()
         self._consumer = consumer
         self._produced = produced
         self._total = total
-        self._means: list[float] = []
-        self._latest = RunningAverage()
+        self._hidden = hidden
+        self._course = Course(consumer.ledger)
+        self._holdings = Holdings()
 
     def render(self) -> RenderableType:
         """Draw one frame."""
-        ledger = self._consumer.ledger
-        parts: list[RenderableType] = []
-        if self._total:
-            bar = Table.grid(padding=(0, 1))
-            for _ in range(2):
-                bar.add_column(overflow="fold")  # an ellipsis is not for every terminal
-            bar.add_row(
-                ProgressBar(total=self._total, completed=ledger.finished, width=PLOT_WIDTH - 8), f"{ledger.finished}"
-            )
-            parts.append(bar)
-        parts += [self._fates(), *self._average(), self._waiting()]
+        consumer = self._consumer
+        self._holdings.look((consumer.gave_back | consumer.member.parts).values())
+        self._course.follow(self._holdings.inherited)
+        numbers = self._numbers()
+        width = max(NARROWEST, self.console.width)
+        parts = [*self._progress(numbers, width - 4), self._fates(numbers), *self._picture(numbers, width - 4)]
+        if self.report is None:
+            parts.append(self._waiting())
         if trouble := self._consumer.trouble:
-            parts.append(Text(printable(trouble), style="bold yellow"))
-        return Panel(Group(*parts), title="orderkit", width=PLOT_WIDTH + 14)
+            parts.append(Text(self._named(trouble), style="bold yellow"))
+        return Panel(Group(*parts), title="orderkit", width=width)
 
-    def _fates(self) -> Text:
-        ledger = self._consumer.ledger
-        averaged, retries, dead, skipped, _ = ledger.counts
-        cells = [f"[blue]averaged {averaged}", f"[yellow]retries {retries}", f"[red]dead {dead}"]
-        if skipped:
-            cells.append(f"skipped {skipped}")
-        if self._produced is not None:
-            cells.insert(0, f"produced {self._produced.acknowledged}")
-        return Text("  ", overflow="fold").join(map(Text.from_markup, cells))
+    def _numbers(self) -> Numbers:
+        report, counts = self.report, self._consumer.ledger.counts
+        if report is not None:
+            return Numbers(
+                report.averaged, report.retries, report.dead, report.skipped,
+                report.average, report.count, (report.counted, report.produced),
+            )  # fmt: skip
+        average, made = self._holdings.average, self._produced
+        own = counts[AVERAGED] if self._holdings.inherited.count else average.count
+        produced = None if made is None else ("produced", made.acknowledged)
+        return Numbers(
+            own, counts[RETRY], counts[DEAD], counts[SKIPPED], average.rounded(), average.count, produced
+        )  # fmt: skip
 
-    def _average(self) -> list[RenderableType]:
-        """Draw the running average, a point for each frame in which it moved."""
-        average = RunningAverage()
-        for part in list(self._consumer.member.parts.values()):
-            average = average.merge(part.average)
-        if average.count > self._latest.count:  # a partition that was given back takes its part along
-            self._means.append(average.mean)
-            self._latest = average
-        if not self._means:
-            return [Text("running average: waiting for the first order")]
-        recent = self._means[-4 * PLOT_WIDTH :]
-        rows = [Text(row, style="blue") for row in plot(recent, blocks=ASCII if self.ascii_only else BLOCKS)]
-        low, high = min(recent), max(recent)
-        caption = Text(
-            f"running average {self._latest.rounded(2)}  ({low:.2f} to {high:.2f}, {self._latest.count} orders)"
+    def _progress(self, numbers: Numbers, width: int) -> list[RenderableType]:
+        if not self._total:
+            return []
+        told = f"{numbers.finished} of {self._total}"
+        bar = Table.grid(padding=(0, 1))
+        for _ in range(2):
+            bar.add_column(overflow="fold")  # an ellipsis is not for every terminal
+        bar.add_row(
+            ProgressBar(total=self._total, completed=numbers.finished, width=max(1, width - len(told) - 2)), told
         )
-        return [*rows, caption]
+        return [bar]
+
+    def _fates(self, numbers: Numbers) -> Text:
+        cells = [
+            ("averaged", numbers.averaged, COLOURS["averaged"]),
+            ("retries", numbers.retries, COLOURS["retry"]),
+            ("dead", numbers.dead, COLOURS["dead"]),
+        ]
+        if numbers.skipped:
+            cells.append(("skipped", numbers.skipped, ""))
+        if numbers.made:
+            cells.insert(0, (*numbers.made, ""))
+        return Text("  ", overflow="fold").join(Text(f"{name} {many}", style=style) for name, many, style in cells)
+
+    def _picture(self, numbers: Numbers, width: int) -> list[RenderableType]:
+        """Draw the running average with its scale, and lanes below it for attempts that failed."""
+        points, ascii_only = self._course.points, self.console.options.ascii_only
+        told = f"running average {numbers.average} over {numbers.count} orders"
+        if not points or not points[-1].orders:
+            return [Text(told if numbers.count else "running average: waiting for the first order")]
+        side = max(len("retry"), *(len(f"{point.mean or 0.0:.2f}") for point in points)) + 1
+        shown = columns(points, max(1, width - side), self._total)
+        labels = [f"{max(shown.means):.2f}", *[""] * (HEIGHT - 2), f"{min(shown.means):.2f}"]
+        rows = plot(shown.means, blocks=ASCII if ascii_only else BLOCKS)
+        lines = [(label, row, COLOURS["averaged"]) for label, row in zip(labels, rows, strict=True)]
+        mark = ASCII_MARK if ascii_only else MARK
+        lines += [
+            ("retry", lane(shown.retried, width - side, mark), COLOURS["retry"]),
+            ("dead", lane(shown.died, width - side, mark), COLOURS["dead"]),
+        ]
+        drawn: list[RenderableType] = [
+            Text.assemble((label.rjust(side - 1) + " ", "dim"), (row, style)) for label, row, style in lines
+        ]
+        return [*drawn, Text(told)]
 
     def _waiting(self) -> Text:
         now = time.monotonic()
@@ -118,34 +149,33 @@ class View:
             for offset, history in list(part.failed.items()):
                 left = max(0.0, part.next_due() - now)
                 told.append(f"{part}@{offset} attempt {history.attempts + 1} in {left:.2f} s")
-        text = printable("waiting: " + (", ".join(told) or "nothing"))
-        return Text(text, style="dim", no_wrap=True, overflow="crop" if self.ascii_only else "ellipsis")
+        text = self._named("waiting: " + (", ".join(told) or "nothing"))
+        return Text(text, style="dim", no_wrap=True, overflow="crop" if self.console.options.ascii_only else "ellipsis")
+
+    def _named(self, text: str) -> str:
+        return printable(text.replace(self._hidden, "") if self._hidden else text)
 
 
 @contextmanager
-def _shown(view: View | None) -> Iterator[None]:
-    if view is None or not sys.stdout.isatty():
+def shown(view: View | None) -> Iterator[None]:
+    """Show a view while the block runs, and its last frame when it ends; `None` shows nothing."""
+    if view is None:
         yield
         return
-    console = Console()
-    view.ascii_only = console.options.ascii_only
-    with Live(get_renderable=view.render, refresh_per_second=FRAMES, console=console, screen=False):
+    with Live(get_renderable=view.render, refresh_per_second=FRAMES, console=view.console, screen=False):
         yield
 
 
-def follow(run: Run, live: bool) -> None:
-    """Wait until a started run is over, and show it meanwhile if `live`."""
-    view = View(run.consumer, run.produced, run.orders) if live else None
-    with _shown(view):
-        while run.alive:
-            run.join(0.1)
+def run_view(run: Run, quiet: bool) -> View | None:
+    """Make the view of a run; in a pipe, or when `quiet`, there is none."""
+    if quiet or not sys.stdout.isatty():
+        return None
+    return View(run.consumer, run.produced, run.orders, hidden=f".{run.name}")
 
 
-@contextmanager
-def consuming(consumer: Loop, total: int | None, quiet: bool) -> Iterator[None]:
-    """Show a consumer at work while the block runs; in a pipe, or when `quiet`, nothing."""
-    with _shown(None if quiet else View(consumer, total=total)):
-        yield
+def consumer_view(consumer: Loop, total: int | None, quiet: bool) -> View | None:
+    """Make the view of a consumer; in a pipe, or when `quiet`, there is none."""
+    return None if quiet or not sys.stdout.isatty() else View(consumer, total=total)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`orderkit lab` opens JupyterLab on the notebooks, wherever they came from."""
+"""`orderkit notebook` opens JupyterLab on the notebooks, wherever they came from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from urllib.error import URLError
 import pytest
 from helpers import PATIENCE, Late
 
-from orderkit.cli.lab import FIRST, find_notebooks
+from orderkit.cli import main
+from orderkit.cli.notebook import FIRST, find_notebooks
 from orderkit.errors import OrderkitError
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +58,7 @@ def test_a_wheels_notebooks_are_copied_and_work_done_is_kept(
 def test_a_folder_that_cannot_be_one_is_a_clear_line(installed: Path, tmp_path: Path) -> None:
     """A file is in the way: the line names it and the option."""
     (tmp_path / "taken").write_text("")
-    with pytest.raises(OrderkitError, match=r"cannot be copied to .*taken.*--folder"):
+    with pytest.raises(OrderkitError, match=r"cannot be copied to .*taken.*Choose another folder"):
         find_notebooks(str(tmp_path / "taken"), installed)
     with pytest.raises(OrderkitError, match="no notebooks"):
         find_notebooks(None, tmp_path / "bare" / "orderkit")
@@ -65,11 +66,25 @@ def test_a_folder_that_cannot_be_one_is_a_clear_line(installed: Path, tmp_path: 
 
 def test_without_jupyterlab_there_is_one_line() -> None:
     """It says what to install."""
-    code = "import sys; sys.modules['jupyterlab'] = None; from orderkit.cli import main; main(['lab'])"
+    code = "import sys; sys.modules['jupyterlab'] = None; from orderkit.cli import main; main(['notebook'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert 'pip install "orderkit[lab]"' in done.stderr
+
+
+def test_options_of_jupyterlab_are_no_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a folder, what stands after `--` is JupyterLab's, all of it."""
+    ran: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _file, command: ran.append(command))
+    monkeypatch.setattr(subprocess, "call", ran.append)  # where another program cannot take this one's place
+    with pytest.raises(SystemExit):
+        main(["notebook", "--", "--allow-root", "--IdentityProvider.token=x"])
+    assert f"Notebooks: {ROOT / 'notebooks'}" in capsys.readouterr().out
+    assert ran[0][-2:] == ["--allow-root", "--IdentityProvider.token=x"]
+    assert f"--ServerApp.root_dir={ROOT / 'notebooks'}" in ran[0]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
@@ -81,7 +96,7 @@ def test_it_serves_the_copies_and_ends_on_a_signal(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     more = ["--", "--allow-root", "--IdentityProvider.token=secret", "--ServerApp.port_retries=0"]
-    command = [sys.executable, "-m", "orderkit", "lab", "--no-browser", "--port", str(port), "--folder", "mine", *more]
+    command = [sys.executable, "-m", "orderkit", "notebook", "mine", "--no-browser", "--port", str(port), *more]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
     try:

@@ -1,4 +1,4 @@
-"""`orderkit lab`: JupyterLab on the notebooks, which are copied to a writable folder when they came with a wheel."""
+"""`orderkit notebook`: the notebooks, copied to a writable folder, and JupyterLab on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from orderkit.cli.types import examples
+from orderkit.cli.types import PORT, examples
 from orderkit.errors import OrderkitError
 from orderkit.show.printable import say
 
@@ -46,7 +46,9 @@ def find_notebooks(folder: str | None, package: Path = PACKAGE) -> Path:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
     except OSError as error:
-        raise OrderkitError(f"The notebooks cannot be copied to {target}: {error.strerror}. Choose --folder.") from None
+        raise OrderkitError(
+            f"The notebooks cannot be copied to {target}: {error.strerror}. Choose another folder."
+        ) from None
     return target
 
 
@@ -59,16 +61,20 @@ def lab_command(folder: Path, port: int | None, browser: bool, more: tuple[str, 
     return [*command, *more]
 
 
-@click.command(epilog=examples("orderkit lab", "orderkit lab --folder lessons --port 8899 --no-browser"))
-@click.option("--folder", help=f"Copy the notebooks here; what is there stays.  [default: {COPIES}, for a wheel]")
-@click.option("--port", type=click.IntRange(1, 65535), help="Of JupyterLab.  [default: 8888, or the next free one]")
+@click.command(epilog=examples("orderkit notebook", "orderkit notebook lessons --port 8899 --no-browser"))
+@click.option("--port", type=PORT, help="Of JupyterLab.  [default: 8888, or the next free one]")
 @click.option("--browser/--no-browser", default=True, help="Open it in the browser.")
-@click.argument("more", nargs=-1, type=click.UNPROCESSED)
-def lab(folder: str | None, port: int | None, browser: bool, more: tuple[str, ...]) -> int:
-    """Open the notebooks in JupyterLab, beginning with 00_start_here. Further options of JupyterLab go after `--`.
+@click.argument("folder", required=False)
+@click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTION]...")
+def notebook(port: int | None, browser: bool, folder: str | None = None, more: tuple[str, ...] = ()) -> int:
+    """Open the notebooks in JupyterLab, beginning with 00_start_here.
 
+    They are copied to FOLDER first, and what is there already stays as it is. Without FOLDER that is
+    `orderkit-notebooks`, or in a source tree its own notebooks. Options of JupyterLab go after `--`.
     Needs pip install "orderkit[lab]".
     """
+    if folder is not None and folder.startswith("-"):
+        more, folder = (folder, *more), None
     if importlib.util.find_spec("jupyterlab") is None:
         raise OrderkitError('The notebooks need JupyterLab: pip install "orderkit[lab]".')
     place = find_notebooks(folder)

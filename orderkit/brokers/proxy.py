@@ -1,4 +1,4 @@
-"""A network that can fail: a TCP relay between one consumer and the broker."""
+"""A TCP relay in front of a broker: an address that stays the same, or a network that can fail."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ CHUNK = 65_536  # bytes
 
 
 class Proxy:
-    """Relays each connection to a target; can go silent or slow. It ends with `close`."""
+    """Relays each connection to a target; can go silent or slow. It ends with `close`.
 
-    def __init__(self) -> None:
-        self.target: tuple[str, int] | None = None
+    Args:
+        port: where to listen; 0 for a free one.
+        target: host and port; until there is one, connections are closed.
+    """
+
+    def __init__(self, port: int = 0, target: tuple[str, int] | None = None) -> None:
+        self.target = target
         self.delay = 0.0  # seconds by which every chunk is late, in both directions
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="orderkit-proxy", daemon=True)
         self._thread.start()
-        self._flows, self._server = self._call(self._open())
+        self._flows, self._server = self._call(self._open(port))
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    async def _open(self) -> tuple[asyncio.Event, asyncio.Server]:
+    async def _open(self, port: int) -> tuple[asyncio.Event, asyncio.Server]:
         flows = asyncio.Event()
         flows.set()
-        return flows, await asyncio.start_server(self._relay, HOST, 0)
+        return flows, await asyncio.start_server(self._relay, HOST, port)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
