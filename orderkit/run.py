@@ -106,6 +106,7 @@ class Run:
             self._broker.create_topics(dict.fromkeys([self.topic, self.dead_letters, *retry_topics], partitions))
             self._broker.room_for(self.orders, ORDER_BYTES, self.topic)
             return
+        self.connection.check_partitions(partitions)
         self.connection.create_topics({self.topic: partitions})
         self.connection.create_topics({self.dead_letters: partitions}, DLQ_CONFIG)
 

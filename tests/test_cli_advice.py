@@ -38,7 +38,7 @@ def test_a_partition_count_that_cannot_be_had_is_refused(command: list[str], bro
     """The embedded broker gives 4 partitions to a topic that others create; another number is one line, not 4."""
     done = here(*command, "--partitions", "7", bootstrap=broker.bootstrap)
     assert done.returncode == 1
-    assert "with 7 partitions: the embedded broker gives 4" in done.stderr.splitlines()[-1]
+    assert "A topic with 7 partitions: the embedded broker gives 4" in done.stderr.splitlines()[-1]
     assert here(*command, "--partitions", "4", bootstrap=broker.bootstrap).returncode == 0
 
 

@@ -38,7 +38,8 @@ def account(
         topic: where the orders are.
         produced: the producer's tallies by partition; without them, what the consumer has taken is accounted for.
         letters: the origins of the records in the dead-letter topic; without them its acknowledgements are believed.
-        seed, broker: for the report.
+        seed: for the report.
+        broker: for the report.
     """
     tallies = {partition: tally for (name, partition), tally in ledger.tallies.items() if name == topic}
     exist = _existing(produced) if produced else _taken(tallies, state)
@@ -52,13 +53,12 @@ def account(
     return Report(
         produced=sum(map(len, exist.values())) + gone + more,
         averaged=ledger.counts[AVERAGED], dead=ledger.counts[DEAD], skipped=ledger.counts[SKIPPED],
-        in_flight=in_flight,
+        in_flight=in_flight, retries=ledger.counts[RETRY],
         lost=passed + unsaved + missing,
         duplicated=doubled + strange + surplus,
-        retries=ledger.counts[RETRY],
-        average=state.average.rounded(),
+        average=state.average.rounded(), count=state.average.count,
         seed=seed, broker=broker, expired=len(expired) + more,
-        count=state.average.count, counted="taken" if produced is None else "produced",
+        counted="taken" if produced is None else "produced",
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ def topics() -> None:
 def create(**options: Any) -> None:
     """Create the topics of the orders and of the dead letters, where they are missing."""
     connection, count = make_connection(options), options["partitions"]
+    connection.check_partitions(count)
     made = connection.create_topics({options["topic"]: count})
     made += connection.create_topics({options["dlq_topic"]: count}, DLQ_CONFIG)
     for name in (options["topic"], options["dlq_topic"]):

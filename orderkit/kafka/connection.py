@@ -156,6 +156,18 @@ class Connection:
             )
         return sorted(found.partitions)
 
+    def check_partitions(self, count: int) -> None:
+        """Make sure that a topic created from here would have so many partitions.
+
+        Raises:
+            OrderkitError: the embedded broker gives each the same number.
+        """
+        if count != MOCK_PARTITIONS and self.is_embedded:
+            raise OrderkitError(
+                f"A topic with {count} partitions: the embedded broker gives {MOCK_PARTITIONS} to a topic that others "
+                "create. Ask for as many, or use real Kafka (`orderkit broker --apache`)."
+            )
+
     def create_topics(self, topics: Mapping[str, int], config: Mapping[str, str] | None = None) -> list[str]:
         """Create what is missing of `topics` (name to number of partitions); return the names created.
 
@@ -169,12 +181,7 @@ class Connection:
         missing = {name: count for name, count in topics.items() if name not in there}
         admin = self.admin()
         if self.is_embedded:
-            for name, count in missing.items():
-                if count != MOCK_PARTITIONS:
-                    raise OrderkitError(
-                        f"Topic {name!r} with {count} partitions: the embedded broker gives {MOCK_PARTITIONS} to a "
-                        "topic that others create. Ask for as many, or use real Kafka (`orderkit broker --apache`)."
-                    )
+            for name in missing:
                 admin.list_topics(topic=name, timeout=8)  # the mock creates a topic that is asked for
             return list(missing)
         new = [NewTopic(name, count, config=dict(config or {})) for name, count in missing.items()]
