@@ -98,7 +98,7 @@ class RetryingConsumer(Attempts):
         opened = partial(mode.producer, connection, group, uuid.uuid4().hex if instance is None else instance)
         self.letters = DeadLetterWriter(connection, dead_letters, group, opened())
         self._books = books = Books(self.ledger)
-        notices = Notices(self._revoked, self._lost, books.undone, books.expired, books.begun)
+        notices = Notices(self._revoked, self._lost, self._undone, books.expired, books.begun)
         self.member = membership(connection, group, [topic, *retry_topics], notices, batch=batch, keep=mode.keeps)
         self.engine = kind(self.member, self.letters, topic, self.policy)
         self.delivery = mode(self.member, self.letters, opened)
@@ -226,5 +226,10 @@ class RetryingConsumer(Attempts):
         """Forget the records on their way from partitions that have gone: the new owner writes them."""
         for part in parts:
             self.letters.forget(part)
-            self.gave_back[part.key] = part
+            if part.key not in self.member.parts:  # else its log is gone, and another has taken its place
+                self.gave_back[part.key] = part
+                self._books.gave_back(part)
         self.delivery.lost(parts)
+
+    def _undone(self, part: Partition) -> None:
+        self._books.undone(part, at_hand=part.key in self.member.parts)

@@ -92,6 +92,11 @@ class Ledger:
         """Note that records were fetched: from now on they are in flight."""
         self._tally(topic, partition, offsets[0]).take(offsets)
 
+    def give_back(self, topic: str, partition: int) -> None:
+        """Note that the records of a partition that have no fate are somebody else's now."""
+        if tally := self.tallies.get((topic, partition)):
+            tally.give_back()
+
     def expire(self, topic: str, partition: int, gap: range) -> None:
         """Note that the records at these offsets went out of the log before anybody read them."""
         known, new = self.gaps.setdefault((topic, partition), []), [gap]

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, TopicPartition
-from helpers import note_failure
+from helpers import note_failure, take_orders
 
+from orderkit import EmbeddedBroker, Faults, OrderProducer, RetryingConsumer
 from orderkit.account.audit import Origin, account
 from orderkit.account.average import RunningAverage
 from orderkit.account.report import Report
@@ -389,3 +390,23 @@ def test_a_commit_that_cannot_be_read_is_not_taken_for_none() -> None:
     denied: Any = Reader(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with pytest.raises(OrderkitError, match="cannot be read"):
         _committed(denied, wanted)
+
+
+def test_what_was_taken_and_given_back_is_in_flight() -> None:
+    """Orders whose dead letters are refused were taken and have no fate: when the consumer leaves they are in flight.
+
+    Those that another member has done with meanwhile are its own: nothing is lost then, and nothing counted twice.
+    """
+    with EmbeddedBroker() as broker:
+        OrderProducer(broker.connection).run(take_orders(40))
+        broker.refuse("orders-dlq")
+        first = RetryingConsumer(broker.connection, Faults(7, permanent_rate=0.5).strike)
+        first.run(until=lambda: len(first.letters.refused) > 4)
+        report = account(first.ledger, first.state(), T)
+        assert (report.produced, report.averaged + report.in_flight, report.dead) == (40, 40, 0)
+        assert report.conserved
+        broker.accept("orders-dlq")
+        RetryingConsumer(broker.connection).run(orders=40 - report.averaged)
+        after = account(first.ledger, first.state(), T)
+        assert (after.produced, after.counted, after.count) == (report.averaged, "taken", 40)
+        assert after.conserved

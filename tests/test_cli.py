@@ -325,7 +325,7 @@ def rest_of(process: subprocess.Popen[str], seconds: float = 15) -> str:
         rest, _ = process.communicate(timeout=seconds * PATIENCE)
     except subprocess.TimeoutExpired as error:
         raise Late(str(error)) from error
-    assert process.returncode == 0
+    assert process.returncode == 0, rest
     return rest
 
 

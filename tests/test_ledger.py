@@ -50,6 +50,7 @@ class Slow:
 
     def __init__(self) -> None:
         self.taken: set[int] = set()
+        self.back: set[int] = set()
         self.times: Counter[int] = Counter()
 
     def cell(self, offset: int) -> int:
@@ -66,6 +67,7 @@ STEPS = st.lists(
             st.builds(lambda low, many: list(range(low, low + many)), st.integers(0, 12), st.integers(1, 8)),
         ),
         st.tuples(st.just("forget"), st.integers(0, 14).map(lambda offset: [offset])),
+        st.tuples(st.just("give back"), st.just(list[int]())),
     ),
     max_size=12,
 )
@@ -85,14 +87,21 @@ def test_the_fast_way_equals_the_slow_one(base: int, steps: list[tuple[str, list
         elif step == "finish":
             fast.finish(offsets)
             slow.times.update(offsets)
+        elif step == "give back":
+            fast.give_back()
+            slow.back |= slow.taken - slow.times.keys()
+            slow.taken &= slow.times.keys()
         else:
             fast.forget_from(offsets[0])
+            slow.back |= {offset for offset in slow.taken | slow.times.keys() if offset >= offsets[0]}
             slow.taken = {offset for offset in slow.taken if offset < offsets[0]}
             slow.times = Counter({offset: n for offset, n in slow.times.items() if offset < offsets[0]})
     cells = dict(enumerate(fast.cells, fast.base))
     assert [cells.get(offset, NOT_SEEN) for offset in range(30)] == [slow.cell(offset) for offset in range(30)]
     assert fast.doubled() == sum(times - 1 for times in slow.times.values() if times > 1)
     assert fast.count(TAKEN) == sum(slow.cell(offset) == TAKEN for offset in range(30))
+    open_still = {offset for offset in slow.back if offset % 3}  # the others were done with elsewhere
+    assert fast.taken(lambda offset: offset % 3 > 0) == sorted(open_still | slow.taken | slow.times.keys())
 
 
 def test_a_double_and_a_gap_are_visible() -> None:

@@ -7,7 +7,7 @@ or a doubled order makes two of them disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orderkit.account.report import Report
 from orderkit.account.state import GroupState
@@ -67,7 +67,12 @@ def _existing(produced: Mapping[int, Tally]) -> dict[int, list[int]]:
 
 
 def _taken(tallies: Mapping[int, Tally], state: GroupState) -> dict[int, list[int]]:
-    return {number: tally.taken(state.offsets.get(number, 0)) for number, tally in tallies.items()}
+    """List what was taken. What was given back is another member's; in flight is what nobody has committed since."""
+
+    def still_open(number: int) -> Callable[[int], bool]:
+        return lambda offset: offset >= state.offsets.get(number, 0) or (number, offset) in state.waiting
+
+    return {number: tally.taken(still_open(number)) for number, tally in tallies.items()}
 
 
 def _expired(

@@ -19,7 +19,7 @@ class Tally:
         self.base = base
         self.cells = bytearray()
         self.fates = bytearray()  # the latest final fate of each finished offset
-        self.given_back: list[int] = []  # offsets that were voided: somebody gets them again
+        self.given_back: list[int] = []  # offsets that were not finished, or not for good: somebody gets them again
 
     def _reach(self, low: int, high: int) -> None:
         before, behind = max(0, self.base - low), max(0, high + 1 - self.base - len(self.cells))
@@ -60,18 +60,30 @@ class Tally:
     def forget_from(self, offset: int, keep: Callable[[int], bool] | None = None) -> list[int]:
         """Void everything from `offset` on, but what `keep` says; give how many fates of each kind that was."""
         void = [0] * len(FATES)
-        self.given_back = [back for back in self.given_back if not self.cells[back - self.base]][-MOST_BACK:]
+        self._forget_retaken()
         for i in range(max(0, offset - self.base), len(self.cells)):
             if self.cells[i] and (keep is None or not keep(self.base + i)):
-                self.given_back.append(self.base + i)
                 void[self.fates[i]] += max(0, self.cells[i] - TAKEN)
-                self.cells[i] = NOT_SEEN
+                self._give_back(i)
         return void
 
-    def taken(self, committed: int) -> list[int]:
-        """List the offsets that were taken; of those given back, the ones that the group has not passed meanwhile."""
-        back = {offset for offset in self.given_back if offset >= committed}
-        return sorted(back.union(self.offsets(TAKEN)))
+    def give_back(self) -> None:
+        """Note that records without a fate are somebody else's now."""
+        self._forget_retaken()
+        i = -1
+        while (i := self.cells.find(TAKEN, i + 1)) >= 0:
+            self._give_back(i)
+
+    def _forget_retaken(self) -> None:
+        self.given_back = [back for back in self.given_back if not self.cells[back - self.base]][-MOST_BACK:]
+
+    def _give_back(self, i: int) -> None:
+        self.given_back.append(self.base + i)
+        self.cells[i] = NOT_SEEN
+
+    def taken(self, still_open: Callable[[int], bool]) -> list[int]:
+        """List the offsets that were taken; of those given back, the ones that are open for the group still."""
+        return sorted({*filter(still_open, self.given_back), *self.offsets(TAKEN)})
 
     def offsets(self, least: int) -> list[int]:
         """List the offsets in this state or a later one."""

@@ -30,11 +30,20 @@ class Books:
         (topic, origins), orders = part.origins(batch, 0, done + 1), batch.orders[: done + 1]
         self._ledger.note(time.time(), topic, part.partition, origins, orders, attempts, done, aside)
 
-    def undone(self, part: Partition) -> None:
-        """Void what was entered of records after the last commit: they are delivered, and decided, again."""
+    def gave_back(self, part: Partition) -> None:
+        """Enter that a partition went, and what was not finished with it."""
+        self._ledger.give_back(part.origin or part.topic, part.partition)
+
+    def undone(self, part: Partition, at_hand: bool) -> None:
+        """Void what was entered of records after the last commit: they are delivered, and decided, again.
+
+        Args:
+            part: as it was.
+            at_hand: this consumer has the partition, and its records, still.
+        """
         first, keep = part.uncommitted()
         self._ledger.forget_from(part.origin or part.topic, part.partition, first, keep)
-        again = part.backlog.restore()
+        again = part.backlog.restore() if at_hand else None
         if again:
             topic, origins = part.origins(again)
             self._ledger.took(topic, part.partition, origins)
