@@ -18,7 +18,7 @@ from orderkit.account.audit import Origin, account
 from orderkit.account.average import RunningAverage
 from orderkit.account.report import Report
 from orderkit.account.state import GroupState, _committed
-from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED, Tally
+from orderkit.account.tally import AVERAGED, DEAD, RETRY, SKIPPED, TAKEN, Tally
 from orderkit.errors import OrderkitError
 from orderkit.ledger import Ledger
 from orderkit.orders.order import Order, random_orders
@@ -401,7 +401,10 @@ def test_what_was_taken_and_given_back_is_in_flight() -> None:
         OrderProducer(broker.connection).run(take_orders(40))
         broker.refuse("orders-dlq")
         first = RetryingConsumer(broker.connection, Faults(7, permanent_rate=0.5).strike)
-        first.run(until=lambda: len(first.letters.refused) > 4)
+        taken = first.ledger.tallies
+        first.run(
+            until=lambda: sum(len(it.offsets(TAKEN)) for it in taken.values()) == 40 and bool(first.letters.refused)
+        )
         report = account(first.ledger, first.state(), T)
         assert (report.produced, report.averaged + report.in_flight, report.dead) == (40, 40, 0)
         assert report.conserved
