@@ -19,6 +19,7 @@ from orderkit import EmbeddedBroker, Faults, Ledger, OrderProducer, RetryingCons
 from orderkit.account.average import RunningAverage
 from orderkit.account.report import Report
 from orderkit.account.tally import DEAD, RETRY
+from orderkit.cli.demo import pace
 from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import Saved
 from orderkit.show.closing import account_lines
@@ -254,3 +255,25 @@ def test_the_demo_names_the_broker_it_uses_and_what_comes_next() -> None:
         assert f"Using the broker at {broker.bootstrap}, because KAFKA_BOOTSTRAP_SERVERS names it" in text
         command = text.rpartition("Next: orderkit ")[2].split()
         assert "permanent" in on_a_terminal(command, broker.bootstrap)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "env", "options", "rate"),
+    [
+        (True, {}, {}, 62.5),
+        (True, {}, {"orders": 5000}, 625.0),
+        (True, {"CI": "true"}, {}, 500.0),
+        (True, {}, {"as_json": True}, 500.0),
+        (False, {}, {}, 500.0),
+        (True, {}, {"rate": 0.0}, 0.0),
+    ],
+)
+def test_the_demo_lasts_eight_seconds_where_somebody_watches(
+    terminal: bool, env: dict[str, str], options: dict[str, float], rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal all orders take 8 s; in a pipe, in CI and as JSON the run is quick; --rate has the last word."""
+    monkeypatch.delenv("CI", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    assert pace({"orders": 500, "rate": None, "as_json": False, **options}) == rate

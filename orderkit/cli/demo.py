@@ -69,7 +69,7 @@ def demo(**options: Any) -> int:
             broker,
             orders=options["orders"],
             seed=options["seed"],
-            rate=_rate(options),
+            rate=pace(options),
             faults=faults,
             policy=policy,
             engine=options["engine"],
@@ -97,7 +97,7 @@ def demo(**options: Any) -> int:
     return 0 if report.conserved else 1
 
 
-def _rate(options: dict[str, Any]) -> float:
+def pace(options: dict[str, Any]) -> float:
     """Give the orders a second: on a terminal there is time to look."""
     watched = sys.stdout.isatty() and not options["as_json"] and not os.environ.get("CI")
     usual = options["orders"] / WORTH_WATCHING if watched else QUICK
