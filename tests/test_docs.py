@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+CURRICULUM = (ROOT / "docs" / "curriculum.md").read_text("utf-8")
 READING = (ROOT / "docs" / "reading.md").read_text("utf-8")
 MAP = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 STOPS = [line.split("|")[2:5] for line in READING.splitlines() if re.match(r"\| \d+ \|", line)]
@@ -45,3 +47,15 @@ def test_the_map_names_every_room_and_file() -> None:
         line = next(line for line in table.splitlines() if line.startswith(f"| `{room}/`"))
         files = {path.stem for path in (package / room).glob("*.py") if path.stem not in ("__init__", "base", "mode")}
         assert files <= set(re.findall(r"`(\w+)`", line)), room
+
+
+def test_the_curriculum_has_every_notebook_after_what_it_needs() -> None:
+    """Each notebook is in the table once, with its own title; what is to be known before it stands above it."""
+    rows = re.findall(r"^\| \[(\d\d)\]\(\.\./(\S+)\) (.+?) \|.*\| ([^|]+) \|$", CURRICULUM, re.MULTILINE)
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert [ROOT / path for _, path, _, _ in rows] == notebooks
+    for (number, _, title, before), path in zip(rows, notebooks, strict=True):
+        first = "".join(json.loads(path.read_text("utf-8"))["cells"][0]["source"]).splitlines()[0]
+        assert first.removeprefix("# ").startswith(title)
+        assert all(other < number for other in re.findall(r"\d\d", before))
+        assert ("real Kafka" in before) == ("real Kafka broker" in path.read_text("utf-8"))
