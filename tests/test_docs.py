@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from orderkit.delivery import MODES
+
 ROOT = Path(__file__).parent.parent
 CURRICULUM = (ROOT / "docs" / "curriculum.md").read_text("utf-8")
 READING = (ROOT / "docs" / "reading.md").read_text("utf-8")
@@ -59,3 +61,15 @@ def test_the_curriculum_has_every_notebook_after_what_it_needs() -> None:
         assert first.removeprefix("# ").startswith(title)
         assert all(other < number for other in re.findall(r"\d\d", before))
         assert ("real Kafka" in before) == ("real Kafka broker" in path.read_text("utf-8"))
+
+
+def test_each_promise_of_a_delivery_mode_has_a_test_of_its_name() -> None:
+    """The table of modes has a column for each, and a test behind each line."""
+    readme, tests = ((ROOT / name).read_text("utf-8") for name in ("README.md", "tests/test_promises.py"))
+    head, _, *lines = readme[readme.index("| | `at-most-once`") :].partition("\n\n")[0].splitlines()
+    assert sorted(re.findall(r"`([^`]+)`", head)) == sorted(MODES)
+    assert len(lines) == 6
+    for line in lines:
+        promise, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        assert len(cells) == len(MODES)
+        assert f"def test_{promise.replace(' ', '_')}(" in tests

@@ -45,7 +45,8 @@ class Outcome:
         rebalances: assignments of the consumer that had most of them.
         stubborn: workers that did not end after SIGTERM.
         seconds: it took.
-        notes: when orders were handled again: which, where assignments began, and what members warned of.
+        notes: when orders were handled again: which, where assignments began, and what members warned of; when the
+            time was up: what was awaited.
     """
 
     plan: CrashPlan

@@ -54,7 +54,7 @@ class Trial:
         self._sprung = self.trail.wounds
         self._sprung_before: dict[str, int] = {}  # how many had come about when a worker was started
         self._starts = self._gave_up = 0
-        self._complaint = ""
+        self._complaint = self._awaited = ""
         self._producing = False
         self._stubborn: list[str] = []
         self._assigned: Counter[str] = Counter()
@@ -88,7 +88,10 @@ class Trial:
             max(self._assigned.values(), default=0),
             tuple(self._stubborn),
             time.monotonic() - begun,
-            tuple(again(plan, evidence, self.trail)) if verdict.handled_again else (),
+            (
+                *(again(plan, evidence, self.trail) if verdict.handled_again else ()),
+                *((f"the time was up: {self._awaited}",) if self._awaited else ()),
+            ),
         )
 
     def _start(self, worker: str) -> None:
@@ -179,16 +182,24 @@ class Trial:
 
     def _done(self) -> bool:
         """Whether all is produced, done with and committed, and nothing is going on that could change it."""
-        if not self._producing or PRODUCER in self._running or not all(act.done() for act in self._acts):
-            return False
+        self._awaited = self._still_open()
+        return not self._awaited
+
+    def _still_open(self) -> str:
+        """Name what is not done yet, if anything is."""
+        if not self._producing or PRODUCER in self._running:
+            return "orders are being produced"
+        if not all(act.done() for act in self._acts):
+            return "an injury goes on"
         if self._running and self.plan.delivery == "at-most-once" and time.monotonic() - self._heard < QUIET:
-            return False
+            return "somebody is at work"
         try:
             ends = self.stage.near.watermarks(self._patient.topic)
             state = group_state(self.stage.near, self._patient.group, self._patient.topic)
-        except (OrderkitError, KafkaException):  # the broker is away
-            return False
-        return all(state.offsets.get(n, 0) == high for n, (_, high) in ends.items()) and not state.waiting
+        except (OrderkitError, KafkaException) as error:  # the broker is away
+            return f"the group's commits cannot be read: {error}"
+        behind = [n for n, (_, high) in ends.items() if state.offsets.get(n, 0) != high]
+        return f"partitions {behind} are not committed to their ends" if behind else " ".join(map(str, state.waiting))
 
     def _end(self) -> None:
         """Ask all workers to end, as a supervisor would."""
