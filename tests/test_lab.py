@@ -192,7 +192,7 @@ def frames(orders: int) -> Iterator[float]:
     ledger, expected = big_ledger(orders), Expected(0.01)
     expected.change(len(ledger) // 2, orders // 2, 0.1, "failure rate 0.10 → 0.20")
     chart = RunChart(ledger, expected)
-    picture = lab.Picture(chart.figure)
+    picture = lab.Picture(chart.figure, live=True)
     assert len(ledger) > orders * 1.09
     while True:
         start = time.thread_time()

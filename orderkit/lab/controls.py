@@ -13,7 +13,7 @@ from orderkit.run import Run
 
 RATES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 # The browser scrolls to what has the focus, and keeps so much room around it: the sliders and the chart below them.
-ROOM = "<style>.orderkit-start { scroll-margin: 8px 0 490px; }</style>"
+ROOM = "<style>.orderkit-start { scroll-margin: 8px 0 522px; }</style>"
 
 
 class Controls:
@@ -58,9 +58,10 @@ class Controls:
         self.guess.layout.width = "15em"
         for button, width in ((self.start, "7em"), (self.pause, "5em"), (self.stop, "5em")):
             button.layout.width = width
-        self.state.layout.margin = "2px 2px 2px 1em"
-        top = [*([self.guess] if predict else []), self.start, self.pause, self.stop, self.state]
-        self.box = VBox([HTML(ROOM), HBox(top), HBox(self._sliders[:3]), HBox(self._sliders[3:])])
+        self.state.add_class("orderkit-state")
+        top = [*([self.guess] if predict else []), self.start, self.pause, self.stop]
+        rows = [HBox(top), HBox(self._sliders[:3]), HBox(self._sliders[3:]), self.state]
+        self.box = VBox([HTML(ROOM), *rows])
         self.box.children[0].layout.display = "none"
         self.start.add_class("orderkit-start")
         self.start._view_count = 0  # tells when a page shows it

@@ -75,7 +75,7 @@ class Live:
         self.expected = Expected(dead_share(self.run.faults, self.run.consumer.policy)) if plain else None
         skips = self.run.consumer.policy.when_spent == "skip"
         self._chart = RunChart(self.run.ledger, self.expected, skips=skips)
-        self.picture = Picture(self._chart.figure, TEXT)
+        self.picture = Picture(self._chart.figure, TEXT, live=True)
 
     def _room(self, size: int) -> int:
         """Say how many records of this size the broker keeps in each of the run's topics; 0 for no limit."""

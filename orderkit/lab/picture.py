@@ -16,6 +16,7 @@ from orderkit.show.chart import draw, draw_dead, fit_any_ground
 
 DPI = 100  # of the image as it is shown
 SHARP = 2  # points of the image for each of those, along either side: a high-density screen shows them all
+QUICK, SMALL = 1, 9  # levels of compression
 SIGNATURE, UP = b"\x89PNG\r\n\x1a\n", 2  # how a PNG file begins, and its word for "the difference from the row above"
 
 
@@ -25,13 +26,14 @@ class Picture:
     Args:
         figure: what to show.
         text: what stands for the image; by default its title.
+        live: it is drawn again and again, and better written quickly than small.
     """
 
-    def __init__(self, figure: Figure, text: str | None = None) -> None:
+    def __init__(self, figure: Figure, text: str | None = None, *, live: bool = False) -> None:
         self.figure = fit_any_ground(figure)
         self.figure.set_dpi(SHARP * DPI)
         self._canvas: Any = FigureCanvasAgg(self.figure)  # matplotlib's own types leave its methods out
-        self._text = text
+        self._text, self._level = text, QUICK if live else SMALL
 
     def __repr__(self) -> str:
         return self._text or self.figure.axes[0].get_title()
@@ -39,7 +41,7 @@ class Picture:
     def png(self) -> bytes:
         """Give the image as a PNG file."""
         self._canvas.draw()
-        return _png(np.asarray(self._canvas.buffer_rgba()))
+        return _png(np.asarray(self._canvas.buffer_rgba()), self._level)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         width, height = self.figure.get_size_inches() * DPI
@@ -48,8 +50,8 @@ class Picture:
         return bundle, {"image/png": size}
 
 
-def _png(pixels: np.ndarray[Any, Any]) -> bytes:
-    """Write pixels (height, width, 4; uint8) as a PNG file; a live frame needs it quicker than small.
+def _png(pixels: np.ndarray[Any, Any], level: int) -> bytes:
+    """Write pixels (height, width, 4; uint8) as a PNG file.
 
     Each row is stored as its difference from the one above, which suits a chart. The usual writers try five ways for
     each row, and take three times as long.
@@ -59,7 +61,7 @@ def _png(pixels: np.ndarray[Any, Any]) -> bytes:
     lines[:, 1:] = pixels.reshape(height, 4 * width)
     lines[1:, 1:] -= lines[:-1, 1:].copy()
     head = pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)  # 8 bits a channel; red, green, blue, alpha
-    chunks = ((b"IHDR", head), (b"IDAT", compress(lines.tobytes(), 1)), (b"IEND", b""))
+    chunks = ((b"IHDR", head), (b"IDAT", compress(lines.tobytes(), level)), (b"IEND", b""))
     return SIGNATURE + b"".join(
         pack(">I", len(data)) + kind + data + pack(">I", crc32(kind + data)) for kind, data in chunks
     )
