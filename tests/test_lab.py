@@ -84,8 +84,8 @@ def live(**settings: Any) -> lab.Live:
 
 
 def test_play_works_in_a_plain_script(capsys: pytest.CaptureFixture[str]) -> None:
-    """Outside of a notebook nobody is asked and no pace is kept: the run ends soon, and the picture is there."""
-    view = lab.Live(shared(), orders=200, rate=1, failure_rate=0.3)
+    """Outside of a notebook nobody is asked, and nothing waited for: the run ends soon, and the picture is there."""
+    view = lab.Live(shared(), orders=200, rate=1, failure_rate=0.3, backoff_base=60)
     asyncio.run(view.play())
     assert view.run.report().conserved
     assert view.run.ledger.finished == 200

@@ -110,9 +110,10 @@ def test_a_dead_broker_ends_the_cell_and_a_new_one_goes_on(monkeypatch: pytest.M
 def test_a_quiet_run_is_not_a_dead_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long back-offs give no news for a while; the broker answers, and the run goes on to its end."""
     monkeypatch.setattr("orderkit.lab.watch.QUIET", 0.05)
+    monkeypatch.setattr("orderkit.lab.live.has_a_page", lambda: True)
     with EmbeddedBroker({}) as broker:
         waits: dict[str, Any] = {"backoff": "fixed", "backoff_base": 0.5, "failure_rate": 1, "max_attempts": 3}
-        view = lab.Live(broker, every=0.02, orders=4, **waits)
+        view = lab.Live(broker, predict=False, every=0.02, orders=4, **waits)
         asyncio.run(view.play())
         assert view.run.report().dead == 4
 

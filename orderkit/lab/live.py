@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from IPython import get_ipython
@@ -19,6 +20,7 @@ from orderkit.lab.experiment import experiment
 from orderkit.lab.picture import Picture
 from orderkit.lab.score import score
 from orderkit.lab.watch import Watch
+from orderkit.retry.backoff import Backoff
 from orderkit.run import LETTER_BYTES, ORDER_BYTES, PATIENCE, Run
 from orderkit.show.run_chart import RunChart
 
@@ -32,7 +34,7 @@ class Live:
     """A run with its chart and its controls: `live = lab.Live(broker, **settings)`, then `await live.play()`.
 
     The cell awaits, so the kernel is free for slider messages meanwhile. The chart only reads the ledger. Where nobody
-    looks on, as under papermill, no pace is kept and no prediction awaited; orders and fates are the same.
+    looks on, as under papermill, no pace is kept, and neither back-off nor prediction awaited; fates are the same.
 
     Args:
         broker: where it happens.
@@ -97,7 +99,7 @@ class Live:
             self._make()
         person = has_a_page()
         if not person:
-            self.run.producer.every = 0.0
+            self._hurry()
         self._open()
         try:
             if person and self._predict:
@@ -109,6 +111,11 @@ class Live:
                 raise
             raise Interrupted(self.run.farewell) from None
         self.run.wait()
+
+    def _hurry(self) -> None:
+        """Take out what is there for eyes: the pace, and the waits between attempts. No fate depends on either."""
+        self.run.producer.every = 0.0
+        self.run.consumer.policy = replace(self.run.consumer.policy, backoff=Backoff("fixed", 0.0))
 
     def _open(self) -> None:
         """Show the controls, and below them the chart in a slot of its own; a plain script has neither."""
