@@ -262,6 +262,13 @@ class TestSaved:
             assert isinstance(line, ast.Assign)
             ast.literal_eval(line.value)
 
+    def test_links_stay_in_the_folder(self, path: Path) -> None:
+        """Wherever JupyterLab was started, and in copies from a wheel, the folder is all that is there."""
+        prose = "\n".join(source(cell) for cell in cells(path, "markdown"))
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
+            assert (FOLDER / link).resolve().is_file(), link
+            assert (FOLDER / link).resolve().is_relative_to(FOLDER), link
+
     def test_cells_are_short(self, path: Path) -> None:
         """No code cell is longer or wider than a reader takes in; half of them have 3 lines of code or less."""
         sizes = []

@@ -94,7 +94,8 @@ class Controls:
         for widget in (*self._sliders, self.pause, self.stop):
             widget.disabled = not going
         self.start.disabled = self.guess.disabled = going
-        self.start.description = "Run" if state == "ready" else "Run again"
+        if not going:
+            self.start.description = "Run" if state == "ready" else "Run again"
         self.pause.description = "Go on" if state == "paused" else "Pause"
         self.state.value = told
         self._unbind()

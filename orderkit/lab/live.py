@@ -184,8 +184,8 @@ class Live:
         self.state = state
         told = {
             "ready": f"How many of {self.run.orders} orders will die? Then press Run.",
-            "running": "running",
-            "paused": "paused",
+            "running": "running: move a slider, and see what follows",
+            "paused": "paused: no further orders until you press Go on",
             "full": f"full: the embedded broker keeps no more. {self}",
         }
         self.controls.allow(state, told.get(state, f"{state}. {self}"))
