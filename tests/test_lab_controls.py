@@ -39,6 +39,11 @@ def stands_still(run: Run) -> int:
     return run.produced.sent
 
 
+def says(view: lab.Live, word: str) -> None:
+    """Wait until the line above the chart begins so; all else is set before it."""
+    wait_for(lambda: view.controls.state.value.startswith(word))
+
+
 class Playing:
     """A live view that plays beside the test, as in a notebook that somebody looks at; stopped at the end.
 
@@ -51,11 +56,12 @@ class Playing:
         monkeypatch.setattr("orderkit.lab.live.has_a_page", lambda: True)
         given = {"orders": 20_000, "rate": 200, "failure_rate": 0, **settings}
         self.view = lab.Live(shared(), every=0.05, **given)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._play)
+        self._loop, self._played = asyncio.new_event_loop(), threading.Event()
+        self._thread = threading.Thread(target=self._play, daemon=True)
 
     def _play(self) -> None:
         self._loop.run_until_complete(self.view.play())
+        self._played.set()
         self._loop.run_forever()  # as a kernel's loop does, after the cell
 
     def __enter__(self) -> lab.Live:
@@ -64,7 +70,7 @@ class Playing:
 
     def __exit__(self, *_error: object) -> None:
         self.view.run.stop()
-        wait_for(lambda: self.view.state not in ("running", "paused"))
+        wait_for(lambda: self._played.is_set() and (self.view._task is None or self.view._task.done()))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(20)
         self._loop.close()
@@ -82,14 +88,13 @@ def test_a_slider_changes_the_fates_that_follow(monkeypatch: pytest.MonkeyPatch)
         view.controls.failure_rate.value = 1.0
         wait_for(lambda: view.run.ledger.counts[DEAD] > 30)
         view.controls.stop.click()
-        wait_for(lambda: view.state == "stopped")
+        says(view, "stopped")
         assert view.run.report().conserved
         last = view.run.frame().tail(20)
         assert set(last["fate"]) == {"dead"}
         assert set(last["attempt"]) == {1}
         marks = {text.get_text().strip() for text in view.picture.figure.axes[0].texts}
         assert marks == {"attempts 3 → 1", "failure rate 0.00 → 1.00"}
-        assert view.expected
         mean, band = view.expected.dead(view.run.ledger.finished)
         late = 5  # orders that had their attempts before the slider, and their fate behind it
         assert abs(mean - view.run.ledger.counts[DEAD]) <= band + late
@@ -107,7 +112,6 @@ def test_sliders_of_producer_and_back_off() -> None:
     policy = run.consumer.policy
     assert (run.faults.poison_rate, run.producer.every) == (0.5, 0.0)
     assert (policy.backoff.kind, policy.backoff.base, policy.max_attempts) == ("full-jitter", 0.25, 3)
-    assert view.expected
     assert [change.told for change in view.expected.changes[1:]] == [
         "poison rate 0.00 → 0.50", "orders/s 50 → no limit", "back-off exponential → full-jitter",
         "base, s 0.10 → 0.25",
@@ -128,7 +132,7 @@ def test_pause_holds_the_orders_back_and_stop_ends_it(monkeypatch: pytest.Monkey
         knobs.pause.click()
         still = stands_still(run)
         knobs.stop.click()
-        wait_for(lambda: view.state == "stopped")
+        says(view, "stopped")
         assert not run.alive
         assert run.report().conserved
         assert run.report().produced == still
@@ -158,12 +162,12 @@ def test_controls_have_a_line_of_text() -> None:
 def test_a_prediction_opens_the_run_and_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing flows before Run is pressed; at the end the prediction stands beside theory and measurement."""
     with Playing(monkeypatch, orders=40, rate=400, failure_rate=1, max_attempts=2) as view:
-        wait_for(lambda: view.state == "ready" and not view.controls.start.disabled)
+        says(view, "How many of 40 orders will die?")
         assert not view.run.started
         assert view.controls.failure_rate.disabled
         view.controls.guess.value = "12"
         view.controls.start.click()
-        wait_for(lambda: view.state == "finished")
+        says(view, "finished")
         assert str(view) == "you 12, theory 40.0 ± 0.0, measured 40: too few for chance"
         assert view.controls.state.value == f"finished. {view}"
 
@@ -175,7 +179,7 @@ def test_run_again_is_a_fresh_run_and_stops_none_but_the_one_before(monkeypatch:
         first, knobs = view.run, view.controls
         knobs.failure_rate.value = 1.0
         knobs.stop.click()
-        wait_for(lambda: view.state == "stopped")
+        says(view, "stopped")
         off = [knobs.failure_rate.disabled, knobs.pause.disabled, knobs.stop.disabled, knobs.start.disabled]
         assert (off, knobs.start.description) == ([True, True, True, False], "Run again")
         knobs.start.click()
@@ -183,8 +187,8 @@ def test_run_again_is_a_fresh_run_and_stops_none_but_the_one_before(monkeypatch:
         assert (knobs.failure_rate.value, view.run.faults.transient_rate) == (0.0, 0.0)
         second = view.run
         with Playing(monkeypatch, predict=False, orders=10) as other:
-            wait_for(lambda: other.state == "finished")
-        wait_for(lambda: view.state == "stopped")
+            says(other, "finished")
+        says(view, "stopped")
         assert not second.alive
         assert second.report().conserved
 
@@ -212,6 +216,16 @@ def test_a_score_names_all_three(guess: int | None, said: str) -> None:
     counts = [42, 0, 58, 0, 0]
     run: Any = SimpleNamespace(ledger=SimpleNamespace(counts=counts, finished=100), orders=100)
     assert score(run, Expected(0.5), guess) == said
+
+
+def test_a_handler_of_ones_own_has_marks_and_no_theory() -> None:
+    """Theory knows the kit's own failures only; a slider that is moved is marked all the same."""
+    view = lab.Live(shared(), orders=20, failure_rate=1, max_attempts=1, handler=lambda _order, _attempt: None)
+    view.controls.failure_rate.value = 0.5
+    asyncio.run(view.play())
+    assert str(view) == f"measured {view.run.ledger.counts[DEAD]}"
+    top, dead, _ = view.picture.figure.axes
+    assert [text.get_text() for text in (*top.texts, *dead.texts)] == [" failure rate 1.00 → 0.50 ", str(view)]
 
 
 def test_theory_goes_on_with_the_new_slope() -> None:

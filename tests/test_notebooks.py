@@ -228,11 +228,13 @@ def test_parameters_change_the_run(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=campaign(name)) for name in WRONG])
 def test_a_wrong_parameter_stops_with_its_name(name: str, tmp_path: Path) -> None:
-    """The last line says which parameter it is, and the run ends there."""
+    """The last line says which parameter it is, and the run ends there; the notebook shows that line and no frames."""
     some = [{wrong: value} for wrong, value in WRONG[name]]
     results = papermill(FOLDER / f"{name}.ipynb", tmp_path, some, watched=False)
-    for (_, status, said), (wrong, value) in zip(results, WRONG[name], strict=True):
+    for (out, status, said), (wrong, value) in zip(results, WRONG[name], strict=True):
         assert status != 0
+        (error,) = [output for output in outputs(out) if output["output_type"] == "error"]
+        assert error["traceback"] == [f"UsageError: {error['evalue']}"]
         assert re.match(rf"UsageError: {wrong} is '?{value}'?; it must be ", said.strip().splitlines()[-1])
 
 

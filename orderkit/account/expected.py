@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,11 @@ class Expected:
     """The dead that theory expects among the first n orders: each counts as the parameters were when it had its fate.
 
     Args:
-        share: of all orders, those that die as things are at the start.
+        share: of all orders, those that die as things are at the start; NaN where theory does not know.
     """
 
     def __init__(self, share: float) -> None:
+        self.known = not isnan(share)
         self.changes = [Change(0, 0, share)]
 
     def change(self, event: int, order: int, share: float, told: str) -> None:

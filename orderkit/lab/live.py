@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from math import nan
 from typing import Any, ClassVar
 
 from IPython import get_ipython
@@ -62,6 +63,7 @@ class Live:
         self._broker, self._settings, self._every = broker, settings, every
         self._predict, self._endless = predict and not endless, endless
         self._slot: Any = None
+        self._task: asyncio.Task[None] | None = None
         self._full = self._interrupted = False
         self._make()
         self.controls = Controls(self.run, self._pressed, self._note, predict=self._predict)
@@ -73,11 +75,16 @@ class Live:
             settings["orders"] = self._room(ORDER_BYTES) or ENDLESS
         self.run: Run = experiment(self._broker, **settings)
         self.guess: int | None = None
-        plain = not {"handler", "classify"} & settings.keys()  # theory knows the kit's own failures only
-        self.expected = Expected(dead_share(self.run.faults, self.run.consumer.policy)) if plain else None
+        self.expected = Expected(self._share())
         skips = self.run.consumer.policy.when_spent == "skip"
         self._chart = RunChart(self.run.ledger, self.expected, skips=skips)
         self.picture = Picture(self._chart.figure, TEXT, live=True)
+
+    def _share(self) -> float:
+        """Say which share of the orders theory lets die as things are; it knows the kit's own failures only."""
+        if {"handler", "classify"} & self._settings.keys() or self.run.faults.outage:
+            return nan
+        return dead_share(self.run.faults, self.run.consumer.policy)
 
     def _room(self, size: int) -> int:
         """Say how many records of this size the broker keeps in each of the run's topics; 0 for no limit."""
@@ -91,9 +98,7 @@ class Live:
             Interrupted: the kernel was; the run is stopped, and what was done is committed.
             OrderkitError: the run failed, or the broker is gone; whatever else the run raised is raised as well.
         """
-        if Live._playing:
-            Live._playing.run.stop()
-        Live._playing = self
+        await self._take_over()
         self._loop, self._go = asyncio.get_running_loop(), asyncio.Event()
         if self.run.started:
             self._make()
@@ -111,6 +116,15 @@ class Live:
                 raise
             raise Interrupted(self.run.farewell) from None
         self.run.wait()
+
+    async def _take_over(self) -> None:
+        """Stop the run that plays now, and let it have its last frame."""
+        before, Live._playing = Live._playing, self
+        task = before._task if before else None
+        if before:
+            before.run.stop()
+        if task and task is not asyncio.current_task() and task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([task])
 
     def _hurry(self) -> None:
         """Take out what is there for eyes: the pace, and the waits between attempts. No fate depends on either."""
@@ -195,9 +209,8 @@ class Live:
 
     def _note(self, told: str) -> None:
         """Mark a change in the chart, and let theory go on with it."""
-        if self.expected is not None:
-            share = dead_share(self.run.faults, self.run.consumer.policy)
-            self.expected.change(len(self.run.ledger), self.run.ledger.finished, share, told)
+        ledger = self.run.ledger
+        self.expected.change(ledger.dropped + len(ledger), ledger.finished, self._share(), told)
 
     def _pressed(self, what: str) -> None:
         """Do what a button says. The browser's word may come in a thread that is not the loop's."""
@@ -206,21 +219,19 @@ class Live:
         elif what == "pause":
             self.run.producer.paused = not self.run.producer.paused
             self._tell("paused" if self.run.producer.paused else "running")
-        elif what == "start" and self.state == "ready":
-            self._loop.call_soon_threadsafe(self._go.set)
-        elif what == "start" and not self.run.alive:
-            self._loop.call_soon_threadsafe(self._again)
+        elif what == "start":
+            self._loop.call_soon_threadsafe(self._start)
 
-    def _again(self) -> None:
-        if self.state not in ("running", "paused"):
+    def _start(self) -> None:
+        if self.state == "ready":
+            self._go.set()
+        elif self.state not in ("running", "paused"):
             self._task = self._loop.create_task(self._replay())
 
     async def _replay(self) -> None:
         """Run again, in the same view, beside whatever cell runs."""
-        if Live._playing and Live._playing is not self:
-            Live._playing.run.stop()
-        Live._playing = self
         try:
+            await self._take_over()
             self._make()
             self.controls.show(self.run)
             await self._follow()

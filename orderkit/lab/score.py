@@ -7,16 +7,16 @@ from orderkit.account.tally import DEAD
 from orderkit.run import Run
 
 
-def score(run: Run, expected: Expected | None, guess: int | None) -> str:
+def score(run: Run, expected: Expected, guess: int | None) -> str:
     """Say how good a prediction of the dead was: chance alone moves a run within the band of theory.
 
     Args:
         run: what was measured.
-        expected: theory, if there is one.
+        expected: theory.
         guess: the prediction, if there was one.
     """
     dead, you = run.ledger.counts[DEAD], "" if guess is None else f"you {guess}, "
-    if expected is None:
+    if not expected.known:
         return f"{you}measured {dead}"
     mean, band = map(float, expected.dead(run.ledger.finished))
     theory = f"{you}theory {mean:.1f} ± {band:.1f}, measured {dead}"

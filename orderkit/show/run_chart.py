@@ -146,5 +146,6 @@ class _Deaths:
         self._theory.set_data(first + at, mean)
         self._measured.set_data(first + at, dead)
         if len(at):
-            self._axes.set_ylim(0, 1.1 * max(4, dead[-1], (mean + band)[-1]))
-            self._told.set_text(f"expected {mean[-1]:.1f} ± {band[-1]:.1f}, measured {dead[-1]}")
+            self._axes.set_ylim(0, 1.1 * np.nanmax([4, dead[-1], (mean + band)[-1]]))
+            told = f"expected {mean[-1]:.1f} ± {band[-1]:.1f}, " if self._expected.known else ""
+            self._told.set_text(f"{told}measured {dead[-1]}")
