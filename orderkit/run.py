@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ORDER_BYTES = 45  # the longest random order with its key, in single-object encoding
-LETTER_BYTES = 900  # its dead letter, with the story in headers
+LETTER_BYTES = 600  # its dead letter, with the story in headers: 455 at the most, under a name of eight letters
 PATIENCE = 20.0  # seconds that an interrupted run has to commit what is done
 
 

@@ -26,7 +26,7 @@ from orderkit.show.chart import POINTS
 pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "orderkit[lab]"')
 
 from orderkit import lab
-from orderkit.account.expected import Expected
+from orderkit.account.expected import Change, Expected
 from orderkit.lab.controls import Controls
 from orderkit.show.run_chart import RunChart
 
@@ -190,7 +190,7 @@ def test_few_events_are_drawn_one_by_one() -> None:
 def frames(orders: int) -> Iterator[float]:
     """Draw so many orders again and again; give the seconds of this thread, not of what else the machine does."""
     ledger, expected = big_ledger(orders), Expected(0.01)
-    expected.change(len(ledger) // 2, orders // 2, 0.1, "failure rate 0.10 → 0.20")
+    expected.change(Change(len(ledger) // 2, orders // 2, 0.1, "failure rate", "0.10", "0.20"))
     chart = RunChart(ledger, expected)
     picture = lab.Picture(chart.figure, live=True)
     assert len(ledger) > orders * 1.09

@@ -23,7 +23,7 @@ pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "
 import numpy as np
 
 from orderkit import lab
-from orderkit.account.expected import Expected, dead_share
+from orderkit.account.expected import Change, Expected, dead_share
 from orderkit.lab.score import score
 
 
@@ -108,13 +108,18 @@ def test_sliders_of_producer_and_back_off() -> None:
     knobs.poison_rate.value = 0.5
     knobs.rate.index = [label for label, _ in knobs.rate.options].index("no limit")
     knobs.backoff.value = "full-jitter"
+    knobs.backoff_base.value = 0.2
     knobs.backoff_base.value = 0.25
     policy = run.consumer.policy
     assert (run.faults.poison_rate, run.producer.every) == (0.5, 0.0)
     assert (policy.backoff.kind, policy.backoff.base, policy.max_attempts) == ("full-jitter", 0.25, 3)
-    assert [change.told for change in view.expected.changes[1:]] == [
-        "poison rate 0.00 → 0.50", "orders/s 50 → no limit", "back-off exponential → full-jitter",
-        "base, s 0.10 → 0.25",
+    assert [change.told for change in view.expected.changes[1:3]] == [
+        "poison rate 0.00 → 0.50",
+        "orders/s 50 → no limit",
+    ]
+    view.draw()  # names the newest three; two steps of one slider are one move
+    assert [text.get_text() for text in view.picture.figure.axes[0].texts] == [
+        " orders/s 50 → no limit ", " back-off exponential → full-jitter ", " base, s 0.10 → 0.25 ",
     ]  # fmt: skip
 
 
@@ -231,8 +236,8 @@ def test_a_handler_of_ones_own_has_marks_and_no_theory() -> None:
 def test_theory_goes_on_with_the_new_slope() -> None:
     """100 orders at 0.1, then 50 at 1 and 50 at 0.5: the sums of p and of p (1 - p) over the orders."""
     expected = Expected(0.1)
-    expected.change(130, 100, 1.0, "up")
-    expected.change(190, 150, 0.5, "down")
+    expected.change(Change(130, 100, 1.0))
+    expected.change(Change(190, 150, 0.5))
     for orders, mean, variance in ((50, 5, 4.5), (100, 10, 9), (150, 60, 9), (200, 85, 21.5)):
         told, band = expected.dead(orders)
         assert (told, band**2 / 4) == (pytest.approx(mean), pytest.approx(variance))

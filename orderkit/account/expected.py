@@ -30,13 +30,24 @@ class Change:
         event: how many attempts had been made by then.
         order: how many orders had their fate by then.
         share: of the orders from there on, those that die.
-        told: what was changed, in words; empty for the start.
+        knob: what was changed; empty for the start.
+        old: its value before, in words.
+        new: and from here on.
+        further: the same knob was being moved already.
     """
 
     event: int
     order: int
     share: float
-    told: str = ""
+    knob: str = ""
+    old: str = ""
+    new: str = ""
+    further: bool = False
+
+    @property
+    def told(self) -> str:
+        """The change in words."""
+        return f"{self.knob} {self.old} → {self.new}"
 
 
 class Expected:
@@ -50,9 +61,9 @@ class Expected:
         self.known = not isnan(share)
         self.changes = [Change(0, 0, share)]
 
-    def change(self, event: int, order: int, share: float, told: str) -> None:
-        """Go on with another share from here; the arguments are those of `Change`."""
-        self.changes.append(Change(event, order, share, told))
+    def change(self, change: Change) -> None:
+        """Go on with another share from here."""
+        self.changes.append(change)
 
     def dead(self, orders: Any) -> tuple[Any, Any]:
         """Give the number expected among so many orders, and half the width of its band; numbers or arrays of them."""

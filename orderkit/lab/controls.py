@@ -22,12 +22,12 @@ class Controls:
     Args:
         run: what they tune first.
         press: called with what was pressed: `start`, `pause` or `stop`.
-        note: called with each change in words, before it is made.
+        note: called with each change in words: what, from, to.
         predict: ask for a prediction.
     """
 
     def __init__(
-        self, run: Run, press: Callable[[str], None], note: Callable[[str], None], *, predict: bool = True
+        self, run: Run, press: Callable[[str], None], note: Callable[[str, str, str], None], *, predict: bool = True
     ) -> None:
         self._run: Run | None = None
         self._note = note
@@ -121,7 +121,7 @@ class Controls:
         def changed(change: Any) -> None:
             if self._run is not None:
                 do(self._run, change["new"])
-                self._note(f"{widget.description} {_told(widget, change['old'])} → {_told(widget, change['new'])}")
+                self._note(widget.description, _told(widget, change["old"]), _told(widget, change["new"]))
 
         widget.observe(changed, "value")
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from IPython import get_ipython
 from IPython.display import display
 
-from orderkit.account.expected import Expected, dead_share
+from orderkit.account.expected import Change, Expected, dead_share
 from orderkit.account.tally import DEAD
 from orderkit.brokers import Broker, EmbeddedBroker
 from orderkit.errors import Interrupted
@@ -20,12 +20,13 @@ from orderkit.lab.controls import Controls
 from orderkit.lab.experiment import experiment
 from orderkit.lab.picture import Picture
 from orderkit.lab.score import score
-from orderkit.lab.watch import Watch
+from orderkit.lab.watch import Watch, has_a_page
 from orderkit.retry.backoff import Backoff
 from orderkit.run import LETTER_BYTES, ORDER_BYTES, PATIENCE, Run
 from orderkit.show.run_chart import RunChart
 
 SPARING = 20  # a run at full speed loses a twentieth of its time to frames
+ONE_MOVE = 1.5  # seconds between two steps of one slider that count as one move
 ENDLESS = 10**9  # orders: on a broker that keeps all of them
 # The text is the same in the first frame and in the last: comparers of notebooks look at either.
 TEXT = "The running average, the dead beside what theory expects, and the attempts that failed"
@@ -64,6 +65,7 @@ class Live:
         self._predict, self._endless = predict and not endless, endless
         self._slot: Any = None
         self._task: asyncio.Task[None] | None = None
+        self._moved = ("", 0.0)  # the slider that was moved last, and when
         self._full = self._interrupted = False
         self._make()
         self.controls = Controls(self.run, self._pressed, self._note, predict=self._predict)
@@ -207,10 +209,13 @@ class Live:
     def __str__(self) -> str:
         return score(self.run, self.expected, self.guess)
 
-    def _note(self, told: str) -> None:
+    def _note(self, knob: str, old: str, new: str) -> None:
         """Mark a change in the chart, and let theory go on with it."""
-        ledger = self.run.ledger
-        self.expected.change(ledger.dropped + len(ledger), ledger.finished, self._share(), told)
+        ledger, last = self.run.ledger, self._moved
+        self._moved = (knob, time.monotonic())
+        further = last[0] == knob and self._moved[1] - last[1] < ONE_MOVE
+        event = ledger.dropped + len(ledger)
+        self.expected.change(Change(event, ledger.finished, self._share(), knob, old, new, further))
 
     def _pressed(self, what: str) -> None:
         """Do what a button says. The browser's word may come in a thread that is not the loop's."""
@@ -242,9 +247,3 @@ class Live:
 
 def _number(text: str) -> int | None:
     return int(text) if text.strip().isdecimal() else None
-
-
-def has_a_page() -> bool:
-    """Say whether a cell runs for somebody who sees it: a page names the cell, papermill and nbval do not."""
-    kernel = getattr(get_ipython(), "kernel", None)
-    return bool(kernel and kernel.get_parent().get("metadata", {}).get("cellId"))

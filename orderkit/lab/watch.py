@@ -1,9 +1,11 @@
-"""A watch on a run that waits: its broker may be gone."""
+"""Who looks on, and what is looked after: a run that waits may have lost its broker."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+
+from IPython import get_ipython
 
 from orderkit.account.tally import AVERAGED, DEAD, SKIPPED
 from orderkit.errors import OrderkitError
@@ -50,3 +52,9 @@ def _farewell(run: Run) -> str:
     told = f"{sent} produced, {counts[AVERAGED]} averaged, {counts[DEAD]} dead, {counts[SKIPPED]} skipped"
     in_flight = sent - run.ledger.finished
     return f"The broker is gone: {told}, {in_flight} in flight. Open a new broker, and run the cell again."
+
+
+def has_a_page() -> bool:
+    """Say whether a cell runs for somebody who sees it: a page names the cell, papermill and nbval do not."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(kernel and kernel.get_parent().get("metadata", {}).get("cellId"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ from orderkit.account.tally import AVERAGED, DEAD, FATES, RETRY, SKIPPED
 from orderkit.ledger import Ledger
 from orderkit.show.chart import COLOURS, INK, every, open_figure
 
-LABELS = 6  # changes that are named; of older ones only the line stays
-ROWS = 3  # of such labels: neighbours do not cover each other
+LABELS = 3  # changes that are named, each in a row of its own; of older ones only the line stays
 SMALL = 8  # points
 FEW = 20  # events that the axis has room for, at the least
 
@@ -44,7 +44,8 @@ class RunChart:
         self._low.set_ylim(-len(self._lanes) + 0.4, 0.6)
         self._low.set_xlabel("delivery attempts, in order")
         self._named = 1  # changes that have their line; the first is the start
-        self._labels: list[Any] = []
+        self._labels: list[tuple[Change, Any]] = []
+        self._moves = 0  # labels so far
         for panel in axes:
             panel.yaxis.set_major_locator(MaxNLocator(4, integer=panel is not self._top))
         self._axes = axes
@@ -100,18 +101,24 @@ class RunChart:
         """Draw a line through all panels for each change that has none yet, and say what it was."""
         changes: list[Change] = self._expected.changes if self._expected else []
         for change in changes[self._named :]:
+            if (
+                change.further and self._labels
+            ):  # one hand on one slider is one change, from its first value to its last
+                first, label = self._labels[-1]
+                label.set_text(f" {replace(first, new=change.new).told} ")
+                continue
             for panel in self._axes:
                 panel.axvline(change.event, color=COLOURS["theory"], linewidth=0.8, linestyle=":")
-            self._labels.append(self._label(change))
+            self._labels.append((change, self._label(change, self._moves % LABELS)))
+            self._moves += 1
         self._named = len(changes)
         while len(self._labels) > LABELS:
-            self._labels.pop(0).remove()
+            self._labels.pop(0)[1].remove()
         right = self._ledger.dropped + 0.55 * len(self._ledger)
-        for label in self._labels:  # it lies on the side where there is room
+        for _, label in self._labels:  # it lies on the side where there is room
             label.set_horizontalalignment("right" if label.get_position()[0] > right else "left")
 
-    def _label(self, change: Change) -> Any:
-        row = len(self._labels) % ROWS
+    def _label(self, change: Change, row: int) -> Any:
         return self._top.text(
             change.event, 0.97 - 0.11 * row, f" {change.told} ", transform=self._top.get_xaxis_transform(),
             va="top", fontsize=SMALL, color=COLOURS["theory"],
