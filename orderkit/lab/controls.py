@@ -21,7 +21,7 @@ class Controls:
 
     Args:
         run: what they tune first.
-        press: called with what was pressed: `start`, `pause` or `stop`.
+        press: called with what was pressed, `start`, `pause` or `stop`; with `shown` when a page shows it all first.
         note: called with each change in words: what, from, to.
         predict: ask for a prediction.
     """
@@ -46,10 +46,10 @@ class Controls:
         for name in ("start", "pause", "stop"):
             getattr(self, name).on_click(lambda _, name=name: press(name))
         self._connect()
-        self._lay_out(predict=predict)
+        self._lay_out(press, predict=predict)
         self.show(run)
 
-    def _lay_out(self, *, predict: bool) -> None:
+    def _lay_out(self, press: Callable[[str], None], *, predict: bool) -> None:
         for slider in self._sliders:
             slider.continuous_update = False  # the value arrives when the slider is let go
             slider.style.description_width = "6em"
@@ -65,13 +65,13 @@ class Controls:
         self.box.children[0].layout.display = "none"
         self.start.add_class("orderkit-start")
         self.start._view_count = 0  # tells when a page shows it
-        self.start.observe(self._come_into_view, "_view_count")
+        self.start.observe(lambda change: press("shown") if change["old"] == 0 else None, "_view_count")
 
-    def _come_into_view(self, change: Any) -> None:
-        """Take the focus when a page shows the controls for the first time: "Run All" leaves it at the last cell."""
-        if change["old"] == 0:
-            self.start.focus()
-            self._unbind()
+    def come_into_view(self) -> None:
+        """Take the focus, and with it the page: "Run All" leaves it at the last cell."""
+        self.start.blur()  # who has the focus already is not scrolled to
+        self.start.focus()
+        self._unbind()
 
     def show(self, run: Run) -> None:
         """Put every slider where this run is."""

@@ -19,7 +19,7 @@ from orderkit.kafka import Connection
 from orderkit.lab.controls import Controls
 from orderkit.lab.experiment import experiment
 from orderkit.lab.picture import Picture
-from orderkit.lab.score import score
+from orderkit.lab.score import number, score
 from orderkit.lab.watch import Watch, has_a_page
 from orderkit.retry.backoff import Backoff
 from orderkit.run import LETTER_BYTES, ORDER_BYTES, PATIENCE, Run
@@ -27,6 +27,7 @@ from orderkit.show.run_chart import RunChart
 
 SPARING = 20  # a run at full speed loses a twentieth of its time to frames
 ONE_MOVE = 1.5  # seconds between two steps of one slider that count as one move
+LATER = (0.6, 1.6)  # seconds after which it comes into view again: JupyterLab scrolls to the last cell for a while
 ENDLESS = 10**9  # orders: on a broker that keeps all of them
 # The text is the same in the first frame and in the last: comparers of notebooks look at either.
 TEXT = "The running average, the dead beside what theory expects, and the attempts that failed"
@@ -156,7 +157,7 @@ class Live:
         """Start the run and draw it until it is over. Whatever happens, it is stopped then."""
         run, watch, due = self.run, Watch(self.run), 0.0
         self._full = self._interrupted = False
-        self.guess = _number(self.controls.guess.value)
+        self.guess = number(self.controls.guess.value)
         self._tell("running")
         run.start()
         try:
@@ -224,6 +225,9 @@ class Live:
         elif what == "pause":
             self.run.producer.paused = not self.run.producer.paused
             self._tell("paused" if self.run.producer.paused else "running")
+        elif what == "shown":
+            for delay in (0.0, *LATER):
+                self._loop.call_soon_threadsafe(self._loop.call_later, delay, self.controls.come_into_view)
         elif what == "start":
             self._loop.call_soon_threadsafe(self._start)
 
@@ -243,7 +247,3 @@ class Live:
             self.run.wait()
         except Exception as error:  # no cell waits for it
             self.controls.state.value = f"{type(error).__name__}: {error}"
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.strip().isdecimal() else None

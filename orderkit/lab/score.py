@@ -27,6 +27,11 @@ def score(run: Run, expected: Expected, guess: int | None) -> str:
     return f"{theory}: {_verdict(dead if guess is None else guess, mean, band)}"
 
 
+def number(text: str) -> int | None:
+    """Read a prediction; what is no whole number is none."""
+    return int(text) if text.strip().isdecimal() else None
+
+
 def _verdict(number: int, mean: float, band: float) -> str:
     if abs(number - mean) <= band:
         return "within chance"
