@@ -30,6 +30,7 @@ class Controls:
         self, run: Run, press: Callable[[str], None], note: Callable[[str, str, str], None], *, predict: bool = True
     ) -> None:
         self._run: Run | None = None
+        self._touched = False
         self._note = note
         self.failure_rate = FloatSlider(min=0, max=1, step=0.05, description="failure rate")
         self.poison_rate = FloatSlider(min=0, max=1, step=0.01, description="poison rate")
@@ -44,7 +45,7 @@ class Controls:
         self._sliders = [self.failure_rate, self.poison_rate, self.rate]
         self._sliders += [self.max_attempts, self.backoff, self.backoff_base]
         for name in ("start", "pause", "stop"):
-            getattr(self, name).on_click(lambda _, name=name: press(name))
+            getattr(self, name).on_click(lambda _, name=name: self._pressed(press, name))
         self._connect()
         self._lay_out(press, predict=predict)
         self.show(run)
@@ -64,14 +65,21 @@ class Controls:
         self.box = VBox([HTML(ROOM), *rows])
         self.box.children[0].layout.display = "none"
         self.start.add_class("orderkit-start")
+        self.pause.add_class("orderkit-start")
         self.start._view_count = 0  # tells when a page shows it
         self.start.observe(lambda change: press("shown") if change["old"] == 0 else None, "_view_count")
 
+    def _pressed(self, press: Callable[[str], None], name: str) -> None:
+        self._touched = True
+        press(name)
+
     def come_into_view(self) -> None:
-        """Take the focus, and with it the page: "Run All" leaves it at the last cell."""
-        self.start.blur()  # who has the focus already is not scrolled to
-        self.start.focus()
-        self._unbind()
+        """Take the focus, and with it the page, as long as no hand was there: "Run All" leaves it at the last cell."""
+        if not self._touched:
+            button = self.pause if self.start.disabled else self.start
+            button.blur()  # what has the focus already is not scrolled to
+            button.focus()
+            self._unbind()
 
     def show(self, run: Run) -> None:
         """Put every slider where this run is."""
@@ -120,6 +128,7 @@ class Controls:
     def _on_change(self, widget: Any, do: Callable[[Run, Any], None]) -> None:
         def changed(change: Any) -> None:
             if self._run is not None:
+                self._touched = True
                 do(self._run, change["new"])
                 self._note(widget.description, _told(widget, change["old"]), _told(widget, change["new"]))
 
