@@ -11,26 +11,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
+from typing import Any
 
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
-from orderkit import Backoff, EmbeddedBroker, Faults, RetryPolicy, Run
-from orderkit.lab import LiveChart
+from orderkit import EmbeddedBroker
+from orderkit.lab import Live, experiment
 
 PARTITIONS = 8  # the embedded broker keeps some 44,000 orders in each
 
 
 def seconds(orders: int, *, followed: bool) -> float:
     """Give the seconds that a run takes from its first attempt to its last."""
-    policy = RetryPolicy(backoff=Backoff("fixed", base=0.0))
+    job: dict[str, Any] = {"orders": orders, "failure_rate": 0.1, "permanent_rate": 0.02, "partitions": PARTITIONS}
     with EmbeddedBroker() as broker:
-        faults = Faults(7, transient_rate=0.1, permanent_rate=0.02)
-        run = Run(broker, orders=orders, faults=faults, policy=policy, partitions=PARTITIONS)
         if followed:
-            asyncio.run(LiveChart().follow(run))
+            live = Live(broker, **job)
+            asyncio.run(live.play())
+            run = live.run
         else:
-            run.start().wait()
+            run = experiment(broker, **job).start().wait()
         return max(run.ledger.at) - min(run.ledger.at)
 
 

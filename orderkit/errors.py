@@ -11,11 +11,19 @@ class OrderkitError(Exception):
 
     exit_status = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """Give what a notebook shows: the line alone, for the frames above it are the kit's and not the reader's."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(OrderkitError):
     """The request itself is wrong: a bad number, an unknown name, a broken file."""
 
     exit_status = 2
+
+
+class Interrupted(OrderkitError, KeyboardInterrupt):
+    """An interrupt came while a run was waited for; the run is stopped, and what was done is committed."""
 
 
 def check_known(what: str, name: str, choices: Collection[str]) -> None:

@@ -41,6 +41,7 @@ class Ledger:
         self._begun: dict[tuple[str, int], int] = {}  # events before this one are of a log that is gone
         self.dropped = 0
         self.dropped_average = RunningAverage()  # of the dropped events, so that a frame's running average goes on
+        self.version = 0  # goes up when fates of earlier events are voided: whoever keeps a copy makes it anew
         self._whole = Lock()  # held while old events go, so that a frame is never made of halves
         self.at = array("d")
         self.topic: list[str] = []
@@ -205,16 +206,21 @@ class Ledger:
                 if self.fate[i] == DEAD:
                     self.reasons[self.reason[i] or ""] -= 1
                 self.fate[i] = UNDONE
+        self.version += 1
 
-    def rows(self, *names: str) -> tuple[list[Any], int, RunningAverage]:
+    def rows(self, *names: str, since: int = 0) -> tuple[list[Any], int, RunningAverage]:
         """Copy all columns or those named, cut to one length; say how many events were dropped, and their average.
 
         Safe while the worker appends.
+
+        Args:
+            names: of the columns.
+            since: the number of the first event that is wanted, counted from the run's first.
         """
         with self._whole:
-            many = len(self.fate)
+            first, many = max(0, since - self.dropped), len(self.fate)
             columns = [getattr(self, name) for name in names] or self._columns
-            return [column[:many] for column in columns], self.dropped, replace(self.dropped_average)
+            return [column[first:many] for column in columns], self.dropped, replace(self.dropped_average)
 
     def frame(self) -> pd.DataFrame:
         """Give the events as a frame, oldest first.

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orderkit.account.audit import account, dead_letter_origins
 from orderkit.account.report import Report
@@ -18,7 +18,7 @@ from orderkit.consuming.loop import Handler, accept
 from orderkit.consuming.share import ShareGroupConsumer
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.engines import ENGINES
-from orderkit.errors import OrderkitError
+from orderkit.errors import Interrupted, OrderkitError
 from orderkit.kafka import Connection
 from orderkit.ledger import Ledger
 from orderkit.orders.avro import Codec
@@ -27,7 +27,12 @@ from orderkit.orders.order import Order, random_orders
 from orderkit.producer import OrderProducer, Produced
 from orderkit.retry import RetryPolicy
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ORDER_BYTES = 45  # the longest random order with its key, in single-object encoding
+LETTER_BYTES = 600  # its dead letter, with the story in headers: 455 at the most, under a name of eight letters
+PATIENCE = 20.0  # seconds that an interrupted run has to commit what is done
 
 
 class Run:
@@ -189,8 +194,14 @@ class Run:
 
         Raises:
             OrderkitError: the run failed, or took longer than `timeout`; it is asked to stop then.
+            Interrupted: an interrupt came meanwhile; the run is stopped, and what was done is committed.
         """
-        self.join(threading.TIMEOUT_MAX if timeout is None else timeout)
+        try:
+            self.join(threading.TIMEOUT_MAX if timeout is None else timeout)
+        except KeyboardInterrupt:
+            self.stop()
+            self.join(PATIENCE)
+            raise Interrupted(self.farewell) from None
         if self.error is not None:
             raise self.error
         if self.alive:
@@ -199,6 +210,25 @@ class Run:
             why = self.trouble or "Is the broker still up?"
             raise OrderkitError(f"The run is not over after {timeout:g} s, {done}: {why}")
         return self
+
+    def frame(self) -> pd.DataFrame:
+        """Give the ledger as a frame, a row for each delivery attempt, oldest first.
+
+        Columns: `seq` (int, 0 for the first), `at` (float, seconds since 1970), `topic` (category), `partition`,
+        `offset`, `attempt` (int; 1 for the first), `order_id` (str, None for poison), `price` (float, NaN for poison),
+        `fate` (category: averaged, retry, dead, skipped, undone), `wait` (float, seconds until the next attempt),
+        `reason`, `error` (str or None), `running_average` (float, of the orders averaged so far).
+
+        Raises:
+            OrderkitError: pandas is not installed.
+        """
+        return self.ledger.frame()
+
+    @property
+    def farewell(self) -> str:
+        """What an interrupt leaves behind, and what to do next."""
+        done = f"{self.ledger.finished} of {self.produced.acknowledged} orders are done with, and committed"
+        return f"{done}. A new run starts afresh."
 
     def report(self) -> Report:
         """Read commits and dead letters back from the broker, and account for every order."""

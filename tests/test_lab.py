@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,27 +16,24 @@ from helpers import fate, shared, soon
 
 from orderkit.account.block import Attempt
 from orderkit.account.tally import RETRY
-from orderkit.errors import OrderkitError
+from orderkit.errors import Interrupted, OrderkitError
 from orderkit.ledger import Ledger
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
-from orderkit.producer import Produced
 from orderkit.run import Run
-from orderkit.show.chart import POINTS, RunChart
+from orderkit.show.chart import POINTS
 
 pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "orderkit[lab]"')
 
 from orderkit import lab
+from orderkit.account.expected import Change, Expected
+from orderkit.lab.controls import Controls
+from orderkit.show.run_chart import RunChart
 
 
 def threads(run: Run) -> list[str]:
     """List the threads of a run that are still there."""
     return [thread.name for thread in threading.enumerate() if thread.name.endswith(run.name)]
-
-
-def slow_run(**settings: Any) -> Run:
-    """Make a run that would take minutes."""
-    return lab.experiment(shared(), **{"orders": 20_000, "rate": 200, "failure_rate": 0, **settings})
 
 
 def big_ledger(orders: int) -> Ledger:
@@ -65,49 +61,57 @@ def in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> Slot:
     """Let the chart believe that it has a display."""
     slot = Slot()
 
-    def show(shown: lab.Picture, *, display_id: bool) -> Slot:
-        assert display_id
-        slot.update(shown)
+    def show(shown: lab.Picture | Controls, *, display_id: bool = False) -> Slot:
+        assert display_id is isinstance(shown, lab.Picture)
+        if isinstance(shown, lab.Picture):
+            slot.update(shown)
         return slot
 
     monkeypatch.setattr("orderkit.lab.live.display", show)
     monkeypatch.setattr("orderkit.lab.live.get_ipython", object)
+    monkeypatch.setattr("orderkit.lab.live.has_a_page", lambda: True)
     return slot
 
 
-# The chart that follows
+# The live view
 
 
-def test_follow_works_in_a_plain_script(capsys: pytest.CaptureFixture[str]) -> None:
-    """Outside of a notebook a run is followed to its end, nothing is printed, and the picture is there."""
-    run = lab.experiment(shared(), orders=200, failure_rate=0.3)
-    chart = lab.LiveChart(every=0.02)
-    asyncio.run(chart.follow(run.start()))
-    assert run.report().conserved
-    assert run.ledger.finished == 200
-    assert chart.picture.figure.axes[0].get_title().startswith("200 orders: ")
+def live(**settings: Any) -> lab.Live:
+    """Make a live view that begins at once; by default it would take minutes."""
+    return lab.Live(
+        shared(), predict=False, every=0.05, **{"orders": 20_000, "rate": 200, "failure_rate": 0, **settings}
+    )
+
+
+def test_play_works_in_a_plain_script(capsys: pytest.CaptureFixture[str]) -> None:
+    """Outside of a notebook nobody is asked, and nothing waited for: the run ends soon, and the picture is there."""
+    view = lab.Live(shared(), orders=200, rate=1, failure_rate=0.3, backoff_base=60)
+    asyncio.run(view.play())
+    assert view.run.report().conserved
+    assert view.run.ledger.finished == 200
+    assert view.picture.figure.axes[0].get_title().startswith("finished · 200 orders: ")
     assert capsys.readouterr().out == ""
 
 
-def test_follow_draws_while_orders_flow_and_once_more_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_play_draws_while_orders_flow_and_once_more_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """One display slot, several frames, and the last of them shows the end."""
-    slot, chart = in_a_notebook(monkeypatch), lab.LiveChart(every=0.05)
-    run = lab.experiment(shared(), orders=100, rate=100)
-    asyncio.run(chart.follow(run))
+    slot, view = in_a_notebook(monkeypatch), live(orders=100, rate=100)
+    asyncio.run(view.play())
     assert len(set(slot.frames)) > 2
-    assert slot.frames[-1] == chart.draw(run).png()
+    assert slot.frames[-1] == view.draw().png()
 
 
-def test_follow_raises_what_the_run_raised() -> None:
+def test_play_raises_what_the_run_raised() -> None:
     """A handler with a bug ends the cell with its error, and no thread is left."""
 
     def handler(order: Order, _attempt: int) -> None:
         raise TypeError(order["orderId"])
 
-    run = Run(shared(), orders=10, handler=handler)
+    view = live(orders=10, handler=handler)
     with pytest.raises(OrderkitError, match="The handler broke"):
-        asyncio.run(lab.LiveChart(every=0.02).follow(run))
-    assert threads(run) == []
+        asyncio.run(view.play())
+    assert view.state == "failed"
+    assert threads(view.run) == []
 
 
 def interrupted(what: Callable[[], Awaitable[None]], when: Callable[[], bool]) -> None:
@@ -121,19 +125,29 @@ def interrupted(what: Callable[[], Awaitable[None]], when: Callable[[], bool]) -
         task.cancel()
         await task
 
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(both())
+    asyncio.run(both())
 
 
-def test_an_interrupt_stops_the_run_and_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancelled in the middle: both threads end, what is done is committed, and the last frame shows it."""
-    slot, chart, run = in_a_notebook(monkeypatch), lab.LiveChart(every=0.05), slow_run()
-    interrupted(lambda: chart.follow(run), lambda: run.ledger.finished > 50)
-    assert threads(run) == []
-    report = run.report()
+def test_an_interrupt_stops_the_run_and_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled in the middle: both threads end, what is done is committed, and the cell ends with a line of words."""
+    slot, view = in_a_notebook(monkeypatch), live()
+    with pytest.raises(Interrupted) as caught:
+        interrupted(view.play, lambda: view.run.ledger.finished > 50)
+    assert threads(view.run) == []
+    report = view.run.report()
     assert report.conserved, str(report)
     assert 50 < report.averaged < 20_000
-    assert slot.frames[-1] == chart.draw(run).png()
+    assert slot.frames[-1] == view.draw().png()
+    (line,) = caught.value._render_traceback_()
+    assert line.startswith(f"Interrupted: {report.averaged} of {report.produced} orders are done with, and committed.")
+
+
+def test_an_interrupt_in_a_script_stays_what_it_is() -> None:
+    """Without a notebook the caller's own loop hears of the cancellation; the run is stopped all the same."""
+    view = live()
+    with pytest.raises(asyncio.CancelledError):
+        interrupted(view.play, lambda: view.run.started and view.run.produced.sent > 0)
+    assert threads(view.run) == []
 
 
 def test_a_run_starts_once() -> None:
@@ -153,8 +167,8 @@ def points(line: Any) -> list[tuple[float, float]]:
 
 def test_thinning_drops_points_but_counts_everything() -> None:
     """Of many events some are drawn; the last average and every stretch with a failure are among them."""
-    chart, ledger = RunChart(), big_ledger(100_000)
-    top, low = chart.update(ledger).axes
+    ledger = big_ledger(100_000)
+    top, low = RunChart(ledger).update().axes
     curve, marks = points(top.lines[0]), points(low.lines[0])
     frame = ledger.frame()
     assert 1000 < len(curve) <= POINTS
@@ -166,7 +180,7 @@ def test_thinning_drops_points_but_counts_everything() -> None:
 def test_few_events_are_drawn_one_by_one() -> None:
     """A short run's curve is the running average of its frame, and each failure has its mark."""
     ledger = big_ledger(1000)
-    top, low = RunChart().update(ledger).axes
+    top, low = RunChart(ledger).update().axes
     frame = ledger.frame()
     assert [x for x, _ in points(top.lines[0])] == list(frame["seq"])
     assert [y for _, y in points(top.lines[0])] == pytest.approx(list(frame["running_average"]), nan_ok=True)
@@ -175,11 +189,15 @@ def test_few_events_are_drawn_one_by_one() -> None:
 
 def frames(orders: int) -> Iterator[float]:
     """Draw so many orders again and again; give the seconds of this thread, not of what else the machine does."""
-    chart, run = lab.LiveChart(), SimpleNamespace(ledger=big_ledger(orders), produced=Produced(orders + 1))
-    assert len(run.ledger) > orders * 1.09
+    ledger, expected = big_ledger(orders), Expected(0.01)
+    expected.change(Change(len(ledger) // 2, orders // 2, 0.1, "failure rate", "0.10", "0.20"))
+    chart = RunChart(ledger, expected)
+    picture = lab.Picture(chart.figure, live=True)
+    assert len(ledger) > orders * 1.09
     while True:
         start = time.thread_time()
-        chart.draw(run).png()  # type: ignore[arg-type]  # a chart reads nothing else
+        chart.update("running")
+        picture.png()
         yield time.thread_time() - start
 
 
@@ -237,10 +255,10 @@ def test_the_kit_itself_loads_no_lab_library() -> None:
     assert python("import orderkit.lab, sys; print('matplotlib.pyplot' in sys.modules)").stdout == "False\n"
 
 
-@pytest.mark.parametrize("missing", ["ipywidgets", "IPython", "matplotlib"])
+@pytest.mark.parametrize("missing", ["ipywidgets", "IPython", "matplotlib", "pandas"])
 def test_a_missing_extra_is_one_line(missing: str) -> None:
     """Without the extra the error says what to install."""
-    code = f"import sys; sys.modules[{missing!r}] = None\nimport orderkit.lab as lab; lab.LiveChart()"
+    code = f"import sys; sys.modules[{missing!r}] = None\nimport orderkit.lab as lab; lab.Live"
     done = python(code)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith('pip install "orderkit[lab]".')

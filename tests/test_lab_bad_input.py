@@ -73,47 +73,49 @@ def test_a_misspelt_parameter_stops_papermill(name: str, tmp_path: Path) -> None
 
 def test_a_dead_broker_ends_the_cell_and_a_new_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is one line with all numbers, the chart shows what is in flight, and the cell runs again."""
-    monkeypatch.setattr("orderkit.lab.live.QUIET", 0.5)
-    chart = lab.LiveChart(every=0.05)
+    monkeypatch.setattr("orderkit.lab.watch.QUIET", 0.5)
+    monkeypatch.setattr("orderkit.lab.live.has_a_page", lambda: True)
 
-    def make(broker: EmbeddedBroker) -> lab.Run:
-        return lab.experiment(broker, orders=400, rate=400, failure_rate=0.2)
+    def make(broker: EmbeddedBroker) -> lab.Live:
+        return lab.Live(broker, predict=False, every=0.05, orders=400, rate=400, failure_rate=0.2)
 
-    async def watch(broker: EmbeddedBroker, run: lab.Run) -> None:
-        task = asyncio.ensure_future(chart.follow(run))
-        while not run.ledger.finished:
+    async def watch(broker: EmbeddedBroker, view: lab.Live) -> None:
+        task = asyncio.ensure_future(view.play())
+        while not view.run.ledger.finished:
             await asyncio.sleep(0.01)
         broker.down()
         await asyncio.wait_for(task, 30)
 
     with EmbeddedBroker({}) as broker:
-        run = make(broker)
+        view = make(broker)
+        run = view.run
         with pytest.raises(OrderkitError) as caught:
-            asyncio.run(watch(broker, run))
+            asyncio.run(watch(broker, view))
         in_flight = run.produced.sent - run.ledger.finished
         assert in_flight > 0
         assert str(caught.value).startswith(f"The broker is gone: {run.produced.sent} produced, ")
         assert str(caught.value).endswith(f" {in_flight} in flight. Open a new broker, and run the cell again.")
         assert "\n" not in str(caught.value)
-        assert chart.picture.figure.axes[0].get_title().endswith(f"; {in_flight} in flight")
+        assert view.picture.figure.axes[0].get_title().endswith(f"; {in_flight} in flight")
         broker.up()
         run.join(40)
         assert not run.alive
     with EmbeddedBroker({}) as fresh:
         again = make(fresh)
-        asyncio.run(lab.LiveChart(every=0.05).follow(again))
-        assert again.report().conserved
-        assert again.ledger.finished == 400
+        asyncio.run(again.play())
+        assert again.run.report().conserved
+        assert again.run.ledger.finished == 400
 
 
 def test_a_quiet_run_is_not_a_dead_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long back-offs give no news for a while; the broker answers, and the run goes on to its end."""
-    monkeypatch.setattr("orderkit.lab.live.QUIET", 0.05)
+    monkeypatch.setattr("orderkit.lab.watch.QUIET", 0.05)
+    monkeypatch.setattr("orderkit.lab.live.has_a_page", lambda: True)
     with EmbeddedBroker({}) as broker:
         waits: dict[str, Any] = {"backoff": "fixed", "backoff_base": 0.5, "failure_rate": 1, "max_attempts": 3}
-        run = lab.experiment(broker, orders=4, **waits)
-        asyncio.run(lab.LiveChart(every=0.02).follow(run))
-        assert run.report().dead == 4
+        view = lab.Live(broker, predict=False, every=0.02, orders=4, **waits)
+        asyncio.run(view.play())
+        assert view.run.report().dead == 4
 
 
 # Cells in any order

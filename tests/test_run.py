@@ -248,3 +248,23 @@ def test_starts_and_stops_leave_nothing_behind() -> None:
     for seed in range(200 if os.environ.get("ORDERKIT_LONG") == "1" else 20):
         once(seed)
     wait_for(lambda: all(now <= before for now, before in zip(in_use(), held, strict=True)))
+
+
+def test_an_interrupt_while_a_run_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is stopped and commits; the interrupt stays one for Python, and is one line for a reader."""
+    run = Run(shared(), orders=20_000, rate=200, policy=AT_ONCE).start()
+    wait_for(lambda: run.ledger.finished > 20)
+    join = run.join
+
+    def interrupted(_timeout: float) -> None:
+        monkeypatch.setattr(run, "join", join)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "join", interrupted)
+    with pytest.raises(
+        KeyboardInterrupt, match=r"^\d+ of \d+ orders are done with, and committed\. A new run "
+    ) as caught:
+        run.wait()
+    assert isinstance(caught.value, OrderkitError)
+    assert not run.alive
+    assert run.report().conserved

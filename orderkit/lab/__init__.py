@@ -12,14 +12,13 @@ try:
     from orderkit.lab.byteview import BitFlips, byte_picture, dissect, flip, flip_picture, silent_flips
     from orderkit.lab.check import check
     from orderkit.lab.compare import compare
-    from orderkit.lab.controls import controls
     from orderkit.lab.crashes import barcode, batches, crash, sawtooth
     from orderkit.lab.deaths import death, deaths, deaths_picture, deaths_table
     from orderkit.lab.experiment import experiment
     from orderkit.lab.fates import planned_retries, progress_picture, reasons_picture
     from orderkit.lab.gameday import GameDay
     from orderkit.lab.lines import Line, line, lines_picture, lines_table
-    from orderkit.lab.live import LiveChart
+    from orderkit.lab.live import Live
     from orderkit.lab.parameters import parameters
     from orderkit.lab.picture import Picture, dead_picture, picture
     from orderkit.lab.shares import broker_letters, deliveries, gaps, gaps_picture, overtaken, share_run
@@ -39,7 +38,7 @@ __all__ = [
     "Burst",
     "GameDay",
     "Line",
-    "LiveChart",
+    "Live",
     "Picture",
     "Run",
     "Shelf",
@@ -57,7 +56,6 @@ __all__ = [
     "commits_picture",
     "committing",
     "compare",
-    "controls",
     "copy_back",
     "crash",
     "dead_picture",

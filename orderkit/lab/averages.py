@@ -6,7 +6,6 @@ from math import sqrt
 
 import numpy as np
 
-from orderkit.account.tally import AVERAGED
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import legend, panel, theory
 from orderkit.orders.order import PRODUCTS
@@ -32,15 +31,15 @@ def true_spread() -> float:
 
 def funnel(run: Run) -> Picture:
     """Draw the running average of a run in the band of two standard deviations around the truth."""
-    (price, fate), _, _ = run.ledger.rows("price", "fate")
-    prices = np.asarray(price)[np.asarray(fate) == AVERAGED]
-    n = np.arange(1, len(prices) + 1)
+    frame = run.frame()
+    average = frame.loc[frame["fate"] == "averaged", "running_average"].to_numpy()
+    n = np.arange(1, len(average) + 1)
     mean, spread = true_mean(), true_spread()
     width = 2 * spread / np.sqrt(n)
-    title = f"{len(n)} orders: average {prices.mean():.2f}, theory {mean:.2f} ± {width[-1]:.2f}"
+    title = f"{len(n)} orders: average {average[-1]:.2f}, theory {mean:.2f} ± {width[-1]:.2f}"
     figure, axes = panel("orders averaged", "average price", title)
     theory(axes, n, np.full(len(n), mean), (mean - width, mean + width), "theory, ± two standard deviations")
-    axes.plot(n, np.cumsum(prices) / n, color=COLOURS["averaged"], label="running average")
+    axes.plot(n, average, color=COLOURS["averaged"], label="running average")
     axes.set_xscale("log")
     axes.set_ylim(mean - 1.2 * spread, mean + 1.2 * spread)
     legend(axes, "upper right")

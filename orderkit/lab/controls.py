@@ -1,4 +1,4 @@
-"""Sliders and buttons for a run. Each only sets an attribute; whatever is attempted next goes by it."""
+"""Sliders and buttons of a live run. Each slider only sets an attribute; whatever is attempted next goes by it."""
 
 from __future__ import annotations
 
@@ -6,99 +6,160 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ipywidgets import Button, Dropdown, FloatSlider, HBox, IntSlider, SelectionSlider, ToggleButton, VBox
+from ipywidgets import HTML, Button, Dropdown, FloatSlider, HBox, IntSlider, Label, SelectionSlider, Text, VBox
 
 from orderkit.retry.backoff import FORMULAS
 from orderkit.run import Run
 
 RATES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+# The browser scrolls to what has the focus, and keeps so much room around it: the sliders and the chart below them.
+ROOM = "<style>.orderkit-start { scroll-margin: 8px 0 522px; }</style>"
 
 
 class Controls:
-    """The widgets of one run, and the box that shows them.
+    """The widgets of a live run, and the box that shows them.
 
     Args:
-        run: what they tune.
+        run: what they tune first.
+        press: called with what was pressed, `start`, `pause` or `stop`; with `shown` when a page shows it all first.
+        note: called with each change in words: what, from, to.
+        predict: ask for a prediction.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        policy, every = run.consumer.policy, run.producer.every
-        base = policy.backoff.base
-        self.failure_rate = FloatSlider(run.faults.transient_rate, min=0, max=1, step=0.05, description="failure rate")
-        self.poison_rate = FloatSlider(run.faults.poison_rate, min=0, max=1, step=0.01, description="poison rate")
-        self.max_attempts = IntSlider(
-            policy.max_attempts, min=1, max=max(10, policy.max_attempts), description="max attempts"
-        )
-        self.backoff = Dropdown(options=list(FORMULAS), value=policy.backoff.kind, description="back-off")
-        self.backoff_base = FloatSlider(base, min=0, max=max(1.0, base), step=0.01, description="base, seconds")
-        self.rate = SelectionSlider(options=_rates(every), value=every, description="orders a second")
-        self.pause = ToggleButton(run.producer.paused, description="Pause")
-        self.stop = Button(description="Stop")
-        knobs = (self.failure_rate, self.poison_rate, self.max_attempts, self.backoff_base, self.rate)
-        for knob in knobs:
-            knob.continuous_update = False  # the value arrives when the slider is let go
-        for knob in (*knobs, self.backoff):
-            knob.style.description_width = "8.5em"
-            knob.layout.width = "24em"
-        for widget in (*knobs, self.backoff, self.pause, self.stop):
-            _unbind(widget)
+    def __init__(
+        self, run: Run, press: Callable[[str], None], note: Callable[[str, str, str], None], *, predict: bool = True
+    ) -> None:
+        self._run: Run | None = None
+        self._touched = False
+        self._note = note
+        self.failure_rate = FloatSlider(min=0, max=1, step=0.05, description="failure rate")
+        self.poison_rate = FloatSlider(min=0, max=1, step=0.01, description="poison rate")
+        self.rate = SelectionSlider(options=_rates(0.0), description="orders/s")
+        self.max_attempts = IntSlider(min=1, max=10, description="attempts")
+        self.backoff = Dropdown(options=list(FORMULAS), description="back-off")
+        self.backoff_base = FloatSlider(min=0, max=1, step=0.01, description="base, s")
+        self.guess = Text(placeholder="your number", description="dead?", disabled=not predict)
+        self.start, self.pause, self.stop = Button(description="Run"), Button(description="Pause"), Button()
+        self.stop.description = "Stop"
+        self.state = Label()
+        self._sliders = [self.failure_rate, self.poison_rate, self.rate]
+        self._sliders += [self.max_attempts, self.backoff, self.backoff_base]
+        for name in ("start", "pause", "stop"):
+            getattr(self, name).on_click(lambda _, name=name: self._pressed(press, name))
         self._connect()
-        self.box = VBox(
-            [
-                HBox([VBox([self.failure_rate, self.poison_rate, self.rate]),
-                      VBox([self.max_attempts, self.backoff, self.backoff_base])]),
-                HBox([self.pause, self.stop]),
-            ]
-        )  # fmt: skip
+        self._lay_out(press, predict=predict)
+        self.show(run)
+
+    def _lay_out(self, press: Callable[[str], None], *, predict: bool) -> None:
+        for slider in self._sliders:
+            slider.continuous_update = False  # the value arrives when the slider is let go
+            slider.style.description_width = "6em"
+            slider.layout.width = "20.5em"
+        self.guess.style.description_width = "6em"
+        self.guess.layout.width = "15em"
+        for button, width in ((self.start, "7em"), (self.pause, "5em"), (self.stop, "5em")):
+            button.layout.width = width
+        self.state.add_class("orderkit-state")
+        top = [*([self.guess] if predict else []), self.start, self.pause, self.stop]
+        rows = [HBox(top), HBox(self._sliders[:3]), HBox(self._sliders[3:]), self.state]
+        self.box = VBox([HTML(ROOM), *rows])
+        self.box.children[0].layout.display = "none"
+        self.start.add_class("orderkit-start")
+        self.pause.add_class("orderkit-start")
+        self.start._view_count = 0  # tells when a page shows it
+        self.start.observe(lambda change: press("shown") if change["old"] == 0 else None, "_view_count")
+
+    def _pressed(self, press: Callable[[str], None], name: str) -> None:
+        self._touched = True
+        press(name)
+
+    def come_into_view(self) -> None:
+        """Take the focus, and with it the page, as long as no hand was there: "Run All" leaves it at the last cell."""
+        if not self._touched:
+            button = self.pause if self.start.disabled else self.start
+            button.blur()  # what has the focus already is not scrolled to
+            button.focus()
+            self._unbind()
+
+    def show(self, run: Run) -> None:
+        """Put every slider where this run is."""
+        self._run = None  # nothing is set back meanwhile
+        policy, every = run.consumer.policy, run.producer.every
+        self.failure_rate.value, self.poison_rate.value = run.faults.transient_rate, run.faults.poison_rate
+        self.rate.options = _rates(every)
+        self.rate.value = every
+        self.max_attempts.max = max(10, policy.max_attempts)
+        self.max_attempts.value = policy.max_attempts
+        self.backoff.value = policy.backoff.kind
+        self.backoff_base.max = max(1.0, policy.backoff.base)
+        self.backoff_base.value = policy.backoff.base
+        self._run = run
+        self._unbind()
+
+    def allow(self, state: str, told: str) -> None:
+        """Say how things stand, and enable what makes sense: sliders, Pause and Stop go with a run, Run without one."""
+        going = state in ("running", "paused")
+        for widget in (*self._sliders, self.pause, self.stop):
+            widget.disabled = not going
+        self.start.disabled = self.guess.disabled = going
+        if not going:
+            self.start.description = "Run" if state == "ready" else "Run again"
+        self.pause.description = "Go on" if state == "paused" else "Pause"
+        self.state.value = told
+        self._unbind()
+
+    def _unbind(self) -> None:
+        """Let the browser's changes arrive where it sends them, beside the cell that runs.
+
+        ipykernel 7.4 takes them to where the kernel last spoke of the widget, which is that cell, and while it awaits
+        they are not acknowledged. The browser holds back all further changes until one is: a slider would work once.
+        """
+        for widget in (*self._sliders, self.guess, self.start, self.pause, self.stop):
+            getattr(widget.comm, "__dict__", {}).pop("_reply_subshell_id", None)
 
     def _connect(self) -> None:
-        run = self._run
-        _on_change(self.failure_rate, lambda value: setattr(run.faults, "transient_rate", value))
-        _on_change(self.poison_rate, lambda value: setattr(run.faults, "poison_rate", value))
-        _on_change(self.rate, lambda value: setattr(run.producer, "every", value))
-        _on_change(self.max_attempts, lambda value: self._set_policy(max_attempts=value))
-        _on_change(self.backoff, lambda value: self._set_backoff(kind=value))
-        _on_change(self.backoff_base, lambda value: self._set_backoff(base=value))
-        _on_change(self.pause, lambda value: setattr(run.producer, "paused", value))
-        self.stop.on_click(lambda _: run.stop())
+        self._on_change(self.failure_rate, lambda run, value: setattr(run.faults, "transient_rate", value))
+        self._on_change(self.poison_rate, lambda run, value: setattr(run.faults, "poison_rate", value))
+        self._on_change(self.rate, lambda run, value: setattr(run.producer, "every", value))
+        self._on_change(self.max_attempts, lambda run, value: _set_policy(run, max_attempts=value))
+        self._on_change(self.backoff, lambda run, value: _set_backoff(run, kind=value))
+        self._on_change(self.backoff_base, lambda run, value: _set_backoff(run, base=value))
 
-    def _set_policy(self, **changes: Any) -> None:
-        consumer = self._run.consumer
-        consumer.policy = replace(consumer.policy, **changes)
+    def _on_change(self, widget: Any, do: Callable[[Run, Any], None]) -> None:
+        def changed(change: Any) -> None:
+            if self._run is not None:
+                self._touched = True
+                do(self._run, change["new"])
+                self._note(widget.description, _told(widget, change["old"]), _told(widget, change["new"]))
 
-    def _set_backoff(self, **changes: Any) -> None:
-        self._set_policy(backoff=replace(self._run.consumer.policy.backoff, **changes))
+        widget.observe(changed, "value")
 
     def __repr__(self) -> str:
         return (
-            "Sliders, in a live notebook: failure rate, poison rate, orders a second, "
-            "max attempts, back-off and its base; the buttons Pause and Stop"
+            "In a live notebook: sliders for failure rate, poison rate, orders a second, attempts, back-off and its "
+            "base; the buttons Run, Pause and Stop"
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
 
 
-def _unbind(widget: Any) -> None:
-    """Let a widget's changes arrive where the browser sends them, beside the cell that runs.
-
-    ipykernel 7.4 takes them to where the widget was made, which is that cell, and while it awaits they are not
-    acknowledged. The browser holds back all further changes of a widget until one is: it would work only once.
-    """
-    getattr(widget.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+def _set_policy(run: Run, **changes: Any) -> None:
+    run.consumer.policy = replace(run.consumer.policy, **changes)
 
 
-def _on_change(widget: Any, do: Callable[[Any], None]) -> None:
-    widget.observe(lambda change: do(change["new"]), "value")
+def _set_backoff(run: Run, **changes: Any) -> None:
+    _set_policy(run, backoff=replace(run.consumer.policy.backoff, **changes))
+
+
+def _told(widget: Any, value: Any) -> str:
+    """Give a value as its slider shows it."""
+    if isinstance(widget, SelectionSlider):
+        return next((label for label, one in widget.options if one == value), f"{value}")
+    return f"{value:.2f}" if isinstance(value, float) else f"{value}"
 
 
 def _rates(every: float) -> list[tuple[str, float]]:
     """List the rates to choose from, as label and seconds between two orders; the run's own is among them."""
     choices = {1 / rate for rate in RATES} | ({every} if every else set())
     return [(f"{1 / one:g}", one) for one in sorted(choices, reverse=True)] + [("no limit", 0.0)]
-
-
-def controls(run: Run) -> Controls:
-    """Make the sliders of a run; in a notebook the last line of a cell shows them, or `display` does."""
-    return Controls(run)

@@ -59,6 +59,7 @@ SECONDS = number("seconds, 0 or more")
 TEXT = Rule("a text that is not empty", lambda value: isinstance(value, str) and bool(value))
 RULES = {
     "orders": whole(1),
+    "endless": Rule("True or False", lambda value: isinstance(value, bool)),
     "rate": number("orders a second, 0 (as fast as it goes) or more"),
     "pace": number("orders a second, from 1 to 1000", 1, 1000),
     "failure_rate": SHARE,

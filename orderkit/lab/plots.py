@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from orderkit.show.chart import COLOURS, MARGINS, SIZE
+from orderkit.show.chart import COLOURS, open_figure
 
 GREY = COLOURS["theory"]
 # For lines that are no fates: the palette's colours that no fate has.
@@ -18,10 +18,7 @@ LINES = ("#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9", "#D55E00")
 
 def panel(xlabel: str, ylabel: str, title: str, **layout: float) -> tuple[Figure, Axes]:
     """Open a figure with one panel. pyplot takes no part."""
-    figure = Figure(figsize=SIZE)
-    figure.subplots_adjust(**{**MARGINS, **layout})
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, (axes,) = open_figure(margins=layout)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     return figure, axes
 

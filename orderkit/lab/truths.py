@@ -92,6 +92,12 @@ def attempts_needed(chance: Random) -> Case:
     return (p, loss), next(k for k in range(1, 200) if p**k <= loss)
 
 
+def enough_attempts(chance: Random) -> Case:
+    """Draw a failure rate: find the smallest number of attempts, so that less than 1 % die."""
+    p = chance.randint(1, 19) / 20
+    return (p,), next(k for k in range(1, 200) if p**k < 0.01)
+
+
 def total_wait(chance: Random) -> Case:
     """Draw base, cap and k attempts: between them lie k - 1 exponential waits."""
     base, cap, k = chance.randint(1, 10) / 10, float(chance.randint(1, 30)), chance.randint(1, 10)

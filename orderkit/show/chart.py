@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from orderkit.account.tally import AVERAGED, DEAD, FATES, SKIPPED
+from orderkit.account.tally import AVERAGED, DEAD, SKIPPED
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.ledger import Ledger
 
@@ -25,10 +25,10 @@ COLOURS = {
     "replayed": "#009E73",
     "theory": "#7F7F7F",
 }
-LANES = ("retry", "dead", "skipped")
+INK = "#777777"  # of axes and words: 4.5 to 1 on white, 4.2 to 1 on #111
 FORMATS = (".png", ".svg", ".pdf")
-SIZE = (8, 4.5)  # inches
-MARGINS = {"left": 0.1, "right": 0.98, "top": 0.92, "bottom": 0.12, "hspace": 0.08}  # an automatic layout is slow
+SIZE = (8, 4)  # inches: with its controls, a live chart fits on a screen of 1280x720
+MARGINS = {"left": 0.1, "right": 0.98, "top": 0.92, "bottom": 0.13, "hspace": 0.1}  # an automatic layout is slow
 POINTS = 2_000  # of a curve are drawn, at most; the picture has fewer columns
 
 
@@ -50,79 +50,50 @@ def can_save(path: str) -> None:
         raise OrderkitError('Pictures need matplotlib: pip install "orderkit[lab]".') from None
 
 
-def _figure(rows: int, **layout: Any) -> tuple[Figure, list[Axes]]:
-    """Open a figure that pyplot does not know of, so that nothing shows or keeps it a second time."""
+def open_figure(
+    heights: Sequence[float] = (1,), margins: Mapping[str, float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """Open a figure with panels of these heights below each other.
+
+    pyplot does not know of it, so that nothing shows or keeps it a second time.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415  only pictures need it
 
     figure = Figure(figsize=SIZE)
-    figure.subplots_adjust(**MARGINS)
-    all_axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False, **layout)[:, 0])
-    for axes in all_axes:
+    figure.subplots_adjust(**{**MARGINS, **(margins or {})})
+    panels = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
-    return figure, all_axes
+    return figure, panels
 
 
-def _every(many: int) -> int:
+def fit_any_ground(figure: Figure) -> Figure:
+    """Let axes and words be read on white as well as on black: they are grey, and the ground is transparent.
+
+    What is written inside a panel keeps its colour; it may lie on a coloured bar.
+    """
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+        axes.tick_params(colors=INK, which="both")
+        axes.spines[:].set_color(INK)
+        legend = axes.get_legend()
+        words = [*legend.get_texts(), legend.get_title()] if legend else []
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label, *words):
+            text.set_color(INK)
+    return figure
+
+
+def every(many: int) -> int:
     """Say how many events share one drawn point."""
     return max(1, -(-many // POINTS))
 
 
-def _sums(values: Any, at: Any) -> Any:
-    """Give the sums of all values up to and with each place; adding up blocks is quicker than a sum at every place."""
-    import numpy as np  # noqa: PLC0415  comes with matplotlib
-
-    starts = np.concatenate([[0], at[:-1] + 1]) if len(at) else at
-    return np.cumsum(np.add.reduceat(values, starts, dtype=float)) if len(at) else np.zeros(0)
-
-
-class RunChart:
-    """The running average over the fates of the attempts that failed, against the events in order.
-
-    `update` redraws it from a ledger. All events are counted; of a long run, not all are drawn.
-    """
-
-    def __init__(self) -> None:
-        self.figure, (self._top, low) = _figure(2, height_ratios=[3, 1])
-        (self._curve,) = self._top.plot([], [], color=COLOURS["averaged"])
-        self._marks = {fate: low.plot([], [], "|", color=COLOURS[fate], markersize=9)[0] for fate in LANES}
-        self._top.set_ylabel("running average")
-        low.set_yticks([-lane for lane in range(len(LANES))], LANES)
-        low.set_ylim(-len(LANES) + 0.4, 0.6)
-        low.set_xlabel("delivery attempts, in order")
-
-    def update(self, ledger: Ledger) -> Figure:
-        """Redraw from all events so far; safe while the worker appends."""
-        import numpy as np  # noqa: PLC0415  comes with matplotlib
-
-        (price, fate), dropped, earlier = ledger.rows("price", "fate")
-        fates = np.asarray(fate)
-        many, every = len(fates), _every(len(fates))
-        averaged = fates == AVERAGED
-        at = np.arange(many - 1, -1, -every)[::-1]  # the newest event is always among the drawn
-        prices = np.asarray(price)  # a copy is ours to write in
-        prices[~averaged] = 0.0
-        total = earlier.mean * earlier.count + _sums(prices, at)
-        count = earlier.count + _sums(averaged, at)
-        self._curve.set_data(dropped + at, np.divide(total, count, out=np.full(len(at), np.nan), where=count > 0))
-        for lane, (name, marks) in enumerate(self._marks.items()):
-            has_one = np.zeros(-(-many // every), bool)  # of a stretch that shares a mark; no failure goes unseen
-            has_one[np.flatnonzero(fates == FATES.index(name)) // every] = True
-            seen = np.flatnonzero(has_one) * every
-            marks.set_data(dropped + seen, np.full(len(seen), -lane))
-        self._top.relim()
-        self._top.autoscale_view()
-        self._top.set_xlim(dropped - 0.01 * many - 1, dropped + 1.01 * many + 1)
-        self._top.set_title(
-            f"{ledger.finished} orders: {ledger.counts[AVERAGED]} averaged, {ledger.counts[DEAD]} dead; "
-            f"{ledger.retries} retries",
-            y=1.0,  # or a sixth of the frame's time goes into looking for a place
-        )
-        return self.figure
-
-
 def draw(ledger: Ledger) -> Figure:
     """Draw a run: the running average, and below it the attempts that failed."""
-    return RunChart().update(ledger)
+    from orderkit.show.run_chart import RunChart  # noqa: PLC0415  it needs pandas, too
+
+    return RunChart(ledger).update()
 
 
 def draw_dead(ledger: Ledger, share: float) -> Figure:
@@ -137,11 +108,11 @@ def draw_dead(ledger: Ledger, share: float) -> Figure:
     (fate,), _, _ = ledger.rows("fate")
     fates = np.asarray(fate)
     final = fates[np.isin(fates, (AVERAGED, DEAD, SKIPPED))]
-    every = _every(len(final))
-    dead = np.concatenate([[0], np.cumsum(final == DEAD)])[::every]
-    orders = np.arange(len(final) + 1)[::every]
+    step = every(len(final))
+    dead = np.concatenate([[0], np.cumsum(final == DEAD)])[::step]
+    orders = np.arange(len(final) + 1)[::step]
     expected, spread = orders * share, 2 * np.sqrt(orders * share * (1 - share))
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = open_figure()
     axes.fill_between(orders, expected - spread, expected + spread, color=COLOURS["theory"], alpha=0.2, linewidth=0)
     axes.plot(orders, expected, "--", color=COLOURS["theory"], label="theory")
     axes.plot(orders, dead, color=COLOURS["dead"], label="measured")
@@ -154,7 +125,7 @@ def draw_dead(ledger: Ledger, share: float) -> Figure:
 
 def draw_comparison(results: Sequence[Result]) -> Figure:
     """Draw engines side by side: how long healthy orders wait when some keys fail, and when none does."""
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = open_figure()
     figure.subplots_adjust(left=0.18)
     rows = range(len(results))
     axes.barh([row - 0.2 for row in rows], [r.calm_p99 for r in results], 0.38, color=COLOURS["averaged"], label="none")
