@@ -76,6 +76,44 @@ class Playing:
         self._loop.close()
 
 
+def test_a_page_whose_messages_wait_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is heard of the controls, nobody can press Run: the run begins, and the line says how it is."""
+    monkeypatch.setattr("orderkit.lab.watch.SILENT", 0.2)
+    with Playing(monkeypatch, orders=100) as view:
+        says(view, "running as given")
+        assert "wait until the cell has ended" in view.controls.state.value
+        says(view, "finished")
+        view.controls.start.click()  # now there is no cell that would hold it back
+        says(view, "running: move a slider")
+
+
+def test_a_page_that_shows_the_controls_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a page has said that it shows the controls, the run begins when Run is pressed, however late."""
+    monkeypatch.setattr("orderkit.lab.watch.SILENT", 0.0)
+    playing = Playing(monkeypatch, orders=100)
+    playing.view.controls.heard = True
+    with playing as view:
+        says(view, "How many of 100 orders")
+        deadline = time.monotonic() + 0.3
+        wait_for(lambda: time.monotonic() > deadline)  # longer than a page may be silent
+        assert not view.run.started
+        view.controls.start.click()
+        says(view, "finished")
+
+
+def test_controls_that_are_shown_are_heard_of() -> None:
+    """A page counts the views of a widget; when that arrives, messages come through."""
+    controls = lab.Live(shared()).controls
+    assert not controls.heard
+    controls.start.unobserve_all("_view_count")
+    seen: list[str] = []
+    controls.start.observe(lambda change: controls._seen(seen.append, first=change["old"] == 0), "_view_count")
+    controls.start._view_count = 1
+    controls.start._view_count = 2
+    assert controls.heard
+    assert seen == ["shown"]
+
+
 # The sliders
 
 

@@ -29,6 +29,7 @@ class Controls:
     def __init__(
         self, run: Run, press: Callable[[str], None], note: Callable[[str, str, str], None], *, predict: bool = True
     ) -> None:
+        self.heard = False  # whether a page's messages come through
         self._run: Run | None = None
         self._touched = False
         self._note = note
@@ -67,7 +68,12 @@ class Controls:
         self.start.add_class("orderkit-start")
         self.pause.add_class("orderkit-start")
         self.start._view_count = 0  # tells when a page shows it
-        self.start.observe(lambda change: press("shown") if change["old"] == 0 else None, "_view_count")
+        self.start.observe(lambda change: self._seen(press, first=change["old"] == 0), "_view_count")
+
+    def _seen(self, press: Callable[[str], None], *, first: bool) -> None:
+        self.heard = True
+        if first:
+            press("shown")
 
     def _pressed(self, press: Callable[[str], None], name: str) -> None:
         self._touched = True

@@ -20,7 +20,7 @@ from orderkit.lab.controls import Controls
 from orderkit.lab.experiment import experiment
 from orderkit.lab.picture import Picture
 from orderkit.lab.score import number, score
-from orderkit.lab.watch import Watch, has_a_page
+from orderkit.lab.watch import DEAF, Watch, has_a_page, pressed
 from orderkit.retry.backoff import Backoff
 from orderkit.run import LETTER_BYTES, ORDER_BYTES, PATIENCE, Run
 from orderkit.show.run_chart import RunChart
@@ -67,7 +67,7 @@ class Live:
         self._slot: Any = None
         self._task: asyncio.Task[None] | None = None
         self._moved = ("", 0.0)  # the slider that was moved last, and when
-        self._full = self._interrupted = False
+        self._full = self._interrupted = self._deaf = False
         self._make()
         self.controls = Controls(self.run, self._pressed, self._note, predict=self._predict)
 
@@ -112,7 +112,7 @@ class Live:
         try:
             if person and self._predict:
                 self._tell("ready")
-                await self._go.wait()
+                self._deaf = not await pressed(self._go, self.controls)
             await self._follow()
         except asyncio.CancelledError:
             if get_ipython() is None:
@@ -201,7 +201,7 @@ class Live:
         self.state = state
         told = {
             "ready": f"How many of {self.run.orders} orders will die? Then press Run.",
-            "running": "running: move a slider, and see what follows",
+            "running": DEAF if self._deaf else "running: move a slider, and see what follows",
             "paused": "paused: no further orders until you press Go on",
             "full": f"full: the embedded broker keeps no more. {self}",
         }
@@ -241,6 +241,7 @@ class Live:
         """Run again, in the same view, beside whatever cell runs."""
         try:
             await self._take_over()
+            self._deaf = False  # no cell runs that would hold messages back
             self._make()
             self.controls.show(self.run)
             await self._follow()
