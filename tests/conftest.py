@@ -15,7 +15,12 @@ from orderkit.brokers import ApacheBroker
 from orderkit.errors import OrderkitError
 from orderkit.members import patience
 
-DEAR = "test_browser.py", "test_security.py", "test_wheel.py"  # what each of these sets up is made once, in one worker
+DEAR = (
+    "test_browser.py",
+    "test_promises.py",
+    "test_security.py",
+    "test_wheel.py",
+)  # what each of these sets up is made once, in one worker
 LONG = *DEAR, "test_notebooks.py", "test_readme.py"  # begun last, they would be waited for
 
 

@@ -216,7 +216,7 @@ WRONG = [
     (["produce", "--first", "-1"], 2, "'--first': -1 is not in the range x>=0"),
     (["consume", "--command-config", "/nowhere.properties"], 2, "/nowhere.properties"),
     (["consume", "--bootstrap-server", "here"], 2, "Write HOST:PORT"),
-    (["broker", "--port", "9092"], 2, "--apache"),
+    (["broker", "--folder", "data"], 2, "--apache"),
     (["bake"], 2, "bake"),
     (["demo", "--nonsense"], 2, "--nonsense"),
 ]

@@ -40,11 +40,20 @@ def pip() -> list[str]:
 
 def test_names_and_lower_bounds_are_those_of_pyproject() -> None:
     """Every dependency of the project and its extras is there with the same bound, and no other."""
-    extras = PROJECT["optional-dependencies"].values()
-    wanted = [line for part in (PROJECT["dependencies"], *extras) for line in part]
+    extras = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name != "colab"}
+    wanted = [line for part in (PROJECT["dependencies"], *extras.values()) for line in part]
     ours = bounds([line for line in (*conda(), *pip()) if line != "-e ."])
     del ours["python"], ours["pip"]
     assert ours == bounds([line for line in wanted if not line.startswith("orderkit[")])
+
+
+def test_colab_is_asked_for_nothing_that_it_lacks() -> None:
+    """Each demand of the extra `colab` is one of the lab's, and no stricter: Colab's own packages stay as they are."""
+    extras = {name: bounds(PROJECT["optional-dependencies"][name]) for name in ("lab", "colab")}
+    there = {"pandas": (2, 2), "matplotlib": (3, 10), "ipywidgets": (7, 7)}  # on Colab, 19 August 2026
+    assert extras["colab"].keys() == there.keys() <= extras["lab"].keys()
+    for name, bound in extras["colab"].items():
+        assert tuple(map(int, bound.split("."))) <= there[name]
 
 
 def test_python_is_the_one_the_project_asks_for() -> None:

@@ -220,4 +220,4 @@ def test_a_comparison_ends_at_once() -> None:
         assert process.stderr.readline() == "pause ...\n"
         process.terminate()
         assert "interrupted" in process.stderr.read()
-        assert process.wait(30) == 1
+        assert process.wait(30) == 128 + signal.SIGTERM

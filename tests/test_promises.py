@@ -21,7 +21,7 @@ COMMAND = f"crash-test --plans {PLANS} --seed 3 --act kill --orders {ORDERS} --j
 AT_MOST, AT_LEAST = "at-most-once", "at-least-once"
 Plans = dict[str, list[dict[str, Any]]]
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300), pytest.mark.xdist_group("promises")]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

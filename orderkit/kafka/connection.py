@@ -162,7 +162,7 @@ class Connection:
         Raises:
             OrderkitError: the embedded broker gives each the same number.
         """
-        if count != MOCK_PARTITIONS and self.is_embedded:
+        if check_count("The number of partitions", count, 1, PARTITIONS) != MOCK_PARTITIONS and self.is_embedded:
             raise OrderkitError(
                 f"A topic with {count} partitions: the embedded broker gives {MOCK_PARTITIONS} to a topic that others "
                 "create. Ask for as many, or use real Kafka (`orderkit broker --apache`)."
