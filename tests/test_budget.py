@@ -13,6 +13,17 @@ from orderkit.orders.order import Order
 from orderkit.retry import Permanent, Transient
 from orderkit.retry.budget import Budget, Limits
 
+
+class Service:
+    """A handler that fails while it is down."""
+
+    down = True
+
+    def __call__(self, _order: Order, _attempt: int) -> None:
+        if self.down:
+            raise Transient("down")
+
+
 QUICK = Limits(in_a_row=5, probe=0.05, longest=0.2)
 
 
@@ -47,13 +58,8 @@ def test_an_outage_spends_the_budget_and_nothing_is_moved() -> None:
     """While every order fails a few become dead letters, then all wait; when the outage ends all are averaged."""
     kit, orders = Kit(1), take_orders(100)
     kit.send_orders(orders)
-    down = True
-
-    def handler(_order: Order, _attempt: int) -> None:
-        if down:
-            raise Transient("down")
-
-    consumer = kit.consumer(handler, policy=AT_ONCE, budget=QUICK)
+    service = Service()
+    consumer = kit.consumer(service, policy=AT_ONCE, budget=QUICK)
     with Background(consumer):
         wait_for(lambda: consumer.trouble)
         assert "5 in a row" in (consumer.trouble or "")
@@ -61,7 +67,7 @@ def test_an_outage_spends_the_budget_and_nothing_is_moved() -> None:
         wait_for(lambda: len(consumer.ledger) > attempts + 2)  # probes
         assert len(kit.letters()) == 5
         assert kit.offsets() in ({}, {0: 5})
-        down = False
+        service.down = False
         wait_for(kit.settled)
         assert consumer.trouble is None
     assert kit.state().average == average_of(orders[5:])
@@ -73,16 +79,11 @@ def test_every_engine_keeps_the_budget(engine: str) -> None:
     """The budget holds whatever the engine, and everything goes on afterwards."""
     kit, orders = Kit(1), take_orders(40)
     kit.send_orders(orders)
-    down = True
-
-    def handler(_order: Order, _attempt: int) -> None:
-        if down:
-            raise Transient("down")
-
-    consumer = kit.consumer(handler, policy=AT_ONCE, budget=QUICK, engine=engine)
+    service = Service()
+    consumer = kit.consumer(service, policy=AT_ONCE, budget=QUICK, engine=engine)
     with Background(consumer):
         wait_for(lambda: consumer.trouble)
-        down = False
+        service.down = False
         wait_for(lambda: consumer.ledger.finished == 40)
     assert len(kit.letters()) <= 5
     assert account(consumer.ledger, kit.state(), kit.topic).conserved
@@ -92,18 +93,13 @@ def test_a_budget_that_is_spent_in_a_rebalance_loses_nothing() -> None:
     """Partitions go to another member while the budget holds them; both wait, and when all is well all go on."""
     kit, orders = Kit(4), take_orders(200)
     kit.send_orders(orders)
-    down = True
-
-    def handler(_order: Order, _attempt: int) -> None:
-        if down:
-            raise Transient("down")
-
-    first, second = (kit.consumer(handler, policy=AT_ONCE, budget=QUICK) for _ in range(2))
+    service = Service()
+    first, second = (kit.consumer(service, policy=AT_ONCE, budget=QUICK) for _ in range(2))
     with Background(first):
         wait_for(lambda: first.trouble)
         with Background(second):  # its joining takes partitions from the first, in the middle of a probe perhaps
             wait_for(lambda: first.trouble and second.trouble and len(second.member.parts) == 2)
-            down = False
+            service.down = False
             wait_for(kit.settled)
     state = kit.state()
     assert state.average.count + state.dead == 200

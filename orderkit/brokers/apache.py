@@ -107,10 +107,11 @@ class ApacheBroker:
             OrderkitError: a name Kafka does not allow, or the broker is down or closed.
         """
         self._must_be_open()
-        letters = {name: many for name, many in topics.items() if name == DEAD_LETTERS}
-        for some, config in ((letters, DLQ_CONFIG), ({k: v for k, v in topics.items() if k not in letters}, None)):
-            if some:
-                self.connection.create_topics(some, config)
+        others = dict(topics)
+        if (letters := others.pop(DEAD_LETTERS, None)) is not None:
+            self.connection.create_topics({DEAD_LETTERS: letters}, DLQ_CONFIG)
+        if others:
+            self.connection.create_topics(others)
 
     def down(self) -> None:
         """Stop Kafka in good order; its records stay for `up`."""

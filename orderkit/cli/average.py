@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
 import click
 
 from orderkit.account.state import group_state
-from orderkit.cli.options import connection_options, group_option, json_option, make_connection, topic_options
+from orderkit.cli.options import (
+    connection_options,
+    group_option,
+    json_option,
+    make_connection,
+    print_json,
+    topic_options,
+)
 from orderkit.cli.types import examples
 
 log = logging.getLogger("orderkit")
@@ -40,7 +46,7 @@ def average(**options: Any) -> None:
         told = "Group %r has committed nothing of %r yet; `orderkit consume` does, with the same --group and --topic."
         log.warning(told, options["group"], topic, extra={"event": "no-commits"})
     if options["as_json"]:
-        click.echo(json.dumps(answer, indent=2))
+        print_json(answer)
     else:
         click.echo(
             f"average {answer['average']} over {answer['count']} orders; "

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 log = logging.getLogger("orderkit")
 
@@ -39,17 +40,24 @@ def ending_signals() -> list[signal.Signals]:
 def interrupted_by_signals() -> Iterator[None]:
     """Let all of them interrupt as Ctrl-C does, so that whatever a command has started ends with it."""
     heard = ending_signals() if threading.current_thread() is threading.main_thread() else []
-    before = {number: signal.getsignal(number) for number in heard}
+    usual = (signal.SIG_DFL, signal.default_int_handler)
     _interrupted.clear()
-    for number, handler in before.items():
-        if handler in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, _interrupt)
+    try:
+        with _handled([number for number in heard if signal.getsignal(number) in usual], _interrupt):
+            yield
+    finally:
+        _interrupted.clear()
+
+
+@contextmanager
+def _handled(numbers: list[signal.Signals], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let `handler` have these signals while the block runs; whoever had them before has them back then."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        _interrupted.clear()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -87,10 +95,8 @@ def stop_on_signal(
         stop()
         threading.Thread(target=wait, name="keeps", daemon=True).start()
 
-    before = {number: signal.signal(number, ask) for number in ending_signals()}
-    try:
-        yield
-    finally:
-        over.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _handled(ending_signals(), ask):
+        try:
+            yield
+        finally:
+            over.set()

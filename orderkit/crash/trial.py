@@ -199,7 +199,9 @@ class Trial:
         except (OrderkitError, KafkaException) as error:  # the broker is away
             return f"the group's commits cannot be read: {error}"
         behind = [n for n, (_, high) in ends.items() if state.offsets.get(n, 0) != high]
-        return f"partitions {behind} are not committed to their ends" if behind else " ".join(map(str, state.waiting))
+        if behind:
+            return f"partitions {behind} are not committed to their ends"
+        return f"orders wait in retry topics: {sorted(state.waiting)}" if state.waiting else ""
 
     def _end(self) -> None:
         """Ask all workers to end, as a supervisor would."""

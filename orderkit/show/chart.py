@@ -105,13 +105,15 @@ def draw_dead(ledger: Ledger, share: float) -> Figure:
     """
     import numpy as np  # noqa: PLC0415  comes with matplotlib
 
+    from orderkit.account.expected import Expected  # noqa: PLC0415  it needs numpy
+
     (fate,), _, _ = ledger.rows("fate")
     fates = np.asarray(fate)
     final = fates[np.isin(fates, (AVERAGED, DEAD, SKIPPED))]
     step = every(len(final))
     dead = np.concatenate([[0], np.cumsum(final == DEAD)])[::step]
     orders = np.arange(len(final) + 1)[::step]
-    expected, spread = orders * share, 2 * np.sqrt(orders * share * (1 - share))
+    expected, spread = Expected(share).dead(orders)
     figure, (axes,) = open_figure()
     axes.fill_between(orders, expected - spread, expected + spread, color=COLOURS["theory"], alpha=0.2, linewidth=0)
     axes.plot(orders, expected, "--", color=COLOURS["theory"], label="theory")
