@@ -120,4 +120,4 @@ def _outside(connection: Connection, named: bool) -> Finding:
         told = str(error).removeprefix(f"No Kafka broker answers at {connection.bootstrap}: ")
         state = "note" if not named and told.startswith("No Kafka broker") else "problem"
         return Finding(name, state, told[0].lower() + told[1:])
-    return Finding(name, "ok", f"{len(metadata.brokers)} brokers, {len(metadata.topics)} topics")
+    return Finding(name, "ok", f"brokers: {len(metadata.brokers)}, topics: {len(metadata.topics)}")

@@ -14,6 +14,7 @@ from orderkit.dead_letters.batch import Outgoing
 from orderkit.dead_letters.positions import Position
 from orderkit.errors import OrderkitError
 from orderkit.kafka import NOWHERE, Connection
+from orderkit.kafka.transactions import insist, no_transactions
 
 PATIENCE = 30.0  # seconds for an answer
 ON_THE_WAY = 2  # shipments that are not acknowledged yet; while one is answered the next is written
@@ -171,9 +172,9 @@ class TransactionalSender(Sender):
     def _open(self, connection: Connection) -> Producer:
         producer = connection.producer(**PRODUCER_SETTINGS, transactional_id=f"{self.group}.{self.first}")
         try:
-            producer.init_transactions(PATIENCE)
+            insist(producer.init_transactions)
         except KafkaException as error:
-            raise OrderkitError(f"The broker gives no transactions: {error.args[0].str()}.") from None
+            raise no_transactions(error.args[0], f"{self.group}.") from None
         return producer
 
     def send(self, outgoing: Sequence[Outgoing], positions: Mapping[int, Position]) -> None:
@@ -187,8 +188,8 @@ class TransactionalSender(Sender):
         try:
             self._producer.begin_transaction()
             self._produce(outgoing, shipment)
-            self._producer.send_offsets_to_transaction(offsets, self._offsets.consumer_group_metadata(), PATIENCE)
-            self._producer.commit_transaction(PATIENCE)
+            insist(self._producer.send_offsets_to_transaction, offsets, self._offsets.consumer_group_metadata())
+            insist(self._producer.commit_transaction)
         except KafkaException as error:
             self._abort()
             raise self._refused(error.args[0].str()) from None
@@ -199,4 +200,4 @@ class TransactionalSender(Sender):
 
     def _abort(self) -> None:
         with suppress(KafkaException):  # a newer replay has taken over, or the broker ends it after its time-out
-            self._producer.abort_transaction(PATIENCE)
+            insist(self._producer.abort_transaction)

@@ -17,6 +17,7 @@ from orderkit.delivery.mode import Mode, handed_over
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 from orderkit.kafka.names import check_text
+from orderkit.kafka.transactions import PATIENCE, insist, no_transactions
 from orderkit.members.commits import Commits, fitting, to_offsets
 from orderkit.members.group import GroupMember
 
@@ -25,8 +26,7 @@ log = logging.getLogger("orderkit")
 INTERVAL = 0.1  # seconds between two transactions, at least
 TRANSACTION_TIMEOUT = 60.0  # seconds after which the broker ends what a dead consumer without a name left open
 LETTER_TIMEOUT = 15.0  # seconds after which a dead letter that cannot be written has been refused
-TRANSACTION_PATIENCE = 30.0  # seconds for which a transaction's end is tried again while the broker is away
-LAST_PATIENCE = 5.0  # the same, when stopping
+LAST_PATIENCE = 5.0  # seconds for which a transaction's end is tried again when stopping
 # Another producer has this one's transactional id.
 FENCED = {
     KafkaError._FENCED,
@@ -73,7 +73,7 @@ class ExactlyOnce(Mode):
             self._insist(self._producer.init_transactions)
             self._producer.begin_transaction()
         except KafkaException as error:
-            raise OrderkitError(f"The transaction cannot begin: {error.args[0].str()}. Start again.") from None
+            raise no_transactions(error.args[0], f"{self._member.group}.") from None
 
     def taken(self, part: Partition) -> bool:
         """Say in the first transaction of an assignment that somebody is at work: a death will be noticed."""
@@ -137,17 +137,7 @@ class ExactlyOnce(Mode):
         self._due = time.monotonic() + INTERVAL
 
     def _insist(self, call: Callable[..., object], *args: object) -> None:
-        """Call until it is answered; a broker that is away for a moment is no reason to undo."""
-        patience = LAST_PATIENCE if self._member.stopping else TRANSACTION_PATIENCE
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                call(*args, patience)
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise
-            else:
-                return
+        insist(call, *args, patience=lambda: LAST_PATIENCE if self._member.stopping else PATIENCE)
 
     def _undo(self, error: KafkaError | None = None, sent: Sequence[tuple[Partition, Checkpoint]] = ()) -> None:
         """Abort the transaction, and take every partition back to where the last one ended.
