@@ -17,16 +17,10 @@ from typing import Any
 import pytest
 from certificates import Certificates
 from confluent_kafka import KafkaError, Message
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from helpers import AT_ONCE, Background, Kit, soon, take_orders, wait_for
+from rights import AUTHORIZER, Rights
 
 from orderkit.brokers import ApacheBroker
 from orderkit.consumer import RetryingConsumer
@@ -242,37 +236,12 @@ def test_no_command_line_of_a_crash_test_shows_the_password() -> None:
     assert all(b"orderkit" in line and BOBS.encode() not in line for line in seen)
 
 
-class Rights:
-    """What the user bob may do, changed while his consumer runs."""
-
-    def __init__(self, broker: ApacheBroker) -> None:
-        self._admin = broker.connection.admin()
-
-    @staticmethod
-    def _binding(kind: ResourceType, name: str, operation: AclOperation) -> AclBinding:
-        allow = AclPermissionType.ALLOW
-        return AclBinding(kind, name, ResourcePatternType.LITERAL, "User:bob", "*", operation, allow)
-
-    def grant(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
-        """Allow operations on one topic or group."""
-        bindings = [self._binding(kind, name, operation) for operation in operations]
-        for future in self._admin.create_acls(bindings).values():
-            future.result(20)
-
-    def take(self, kind: ResourceType, name: str) -> None:
-        """Take all rights on one topic or group away."""
-        anything = AclOperation.ANY, AclPermissionType.ANY
-        wanted = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, "User:bob", None, *anything)  # type: ignore[arg-type]  # any host
-        for future in self._admin.delete_acls([wanted]).values():
-            future.result(20)
-
-
 @pytest.fixture(scope="module")
 def guarded(apache: ApacheBroker) -> Iterator[ApacheBroker]:
     """Start a broker that lets bob do what he was granted, and no more."""
     assert apache
     settings = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        **AUTHORIZER,
         "super.users": "User:ANONYMOUS",
         "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN",
         "listener.name.sasl.plain.sasl.jaas.config": f'{PLAIN} user_bob="{BOBS}";',

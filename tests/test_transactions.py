@@ -10,14 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Consumer
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 from helpers import AT_ONCE, Background, Kit, take_orders, wait_for, within
+from rights import AUTHORIZER, Rights
 
 from orderkit.account.tally import UNDONE
 from orderkit.brokers import ApacheBroker
@@ -29,30 +24,29 @@ from orderkit.orders.faults import Faults
 
 pytestmark = pytest.mark.kafka
 
-NO_ROOM = {"transaction.state.log.replication.factor": "3"}  # what Kafka has by default, and one broker cannot give
-RIGHTS = {
-    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+SETTINGS = {
+    **AUTHORIZER,
     "allow.everyone.if.no.acl.found": "true",
+    "transaction.state.log.replication.factor": "3",  # what Kafka has by default, and one broker cannot give
 }
-BOBS = "bobs."  # what begins so is for Bob's transactions alone
+BOBS = "bobs.group"  # its transactional ids are for bob alone
 
 
 @pytest.fixture(scope="module")
-def without(apache: ApacheBroker) -> Iterator[ApacheBroker]:  # noqa: ARG001  says whether there can be one
-    """Give a broker with orders and a dead letter that has no place for transactions."""
-    with ApacheBroker(properties=NO_ROOM | RIGHTS) as broker:
-        names = ResourceType.TRANSACTIONAL_ID, BOBS, ResourcePatternType.PREFIXED
-        rule = AclBinding(*names, "User:bob", "*", AclOperation.ALL, AclPermissionType.ALLOW)
-        admin = broker.connection.admin()
-        for answer in admin.create_acls([rule]).values():
-            answer.result(20)
+def without(apache: ApacheBroker) -> Iterator[ApacheBroker]:
+    """Give a broker that has no place for transactions, and keeps two transactional ids for bob."""
+    assert apache
+    with ApacheBroker(properties=SETTINGS) as broker:
+        rights = Rights(broker)
+        for name in ("a", "0"):  # the consumer's below, and the first partition's in a replay
+            rights.grant(ResourceType.TRANSACTIONAL_ID, f"{BOBS}.{name}", AclOperation.ALL)
         yield broker
 
 
 def consume(kit: Kit, group: str) -> object:
     """Open a consumer of that group, which begins its first transaction."""
     kit.group = group
-    return kit.consumer(delivery="exactly-once")
+    return kit.consumer(delivery="exactly-once", instance="a")
 
 
 def replay(kit: Kit, group: str) -> object:
@@ -65,7 +59,7 @@ def replay(kit: Kit, group: str) -> object:
     ("group", "advice"),
     [
         ("group", "need transaction.state.log.replication.factor=1 and transaction.state.log.min.isr=1."),
-        (f"{BOBS}group", "Ask for WRITE and DESCRIBE on transactional ids that begin with 'bobs.group.'."),
+        (BOBS, "Ask for WRITE and DESCRIBE on transactional ids that begin with 'bobs.group.'."),
     ],
 )
 def test_a_broker_without_transactions_is_named_with_its_remedy(

@@ -46,7 +46,7 @@ def no_transactions(error: KafkaError, name: str) -> OrderkitError:
         why = f"the right is missing. Ask for WRITE and DESCRIBE on transactional ids that begin with {name!r}."
     elif error.code() == KafkaError._TIMED_OUT:
         why = (
-            f"in {PATIENCE:g} s none took charge of one. Where there are fewer than three brokers, they need"
+            "none took charge of one in time. Where there are fewer than three brokers, they need"
             " transaction.state.log.replication.factor=1 and transaction.state.log.min.isr=1."
         )
     else:
