@@ -17,10 +17,12 @@ try:
     from orderkit.lab.experiment import experiment
     from orderkit.lab.fates import planned_retries, progress_picture, reasons_picture
     from orderkit.lab.gameday import GameDay
+    from orderkit.lab.kills import kill_costs, kills, kills_picture
     from orderkit.lab.lines import Line, line, lines_picture, lines_table
     from orderkit.lab.live import Live
     from orderkit.lab.parameters import parameters
     from orderkit.lab.picture import Picture, dead_picture, picture
+    from orderkit.lab.scenario import Scenario
     from orderkit.lab.shares import broker_letters, deliveries, gaps, gaps_picture, overtaken, share_run
     from orderkit.lab.speed import bars, best_of, commits_picture, committing, idle_picture, reading, stairs_picture
     from orderkit.lab.table import Table
@@ -41,6 +43,7 @@ __all__ = [
     "Live",
     "Picture",
     "Run",
+    "Scenario",
     "Shelf",
     "Table",
     "anatomy",
@@ -76,6 +79,9 @@ __all__ = [
     "herd_picture",
     "homecoming",
     "idle_picture",
+    "kill_costs",
+    "kills",
+    "kills_picture",
     "left_after",
     "line",
     "lines_picture",

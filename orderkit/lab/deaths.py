@@ -110,7 +110,8 @@ def death(
     second.run(idle=IDLE)
     state = group_state(connection, str(told["group"]), str(told["topic"]))
     counts = [
-        _letters(connection, str(told["dead_letters"]), level) for level in ("read_committed", "read_uncommitted")
+        letters_by_order(connection, str(told["dead_letters"]), level)
+        for level in ("read_committed", "read_uncommitted")
     ]
     doomed = sum(faults._hits("permanent", permanent_rate, order["orderId"]) for order in some)
     return Death(delivery, some, doomed, killed, state, *counts)
@@ -148,8 +149,8 @@ def live() -> None:
     RetryingConsumer(connection, faults.strike, **job["told"]).run(idle=IDLE)
 
 
-def _letters(connection: Connection, topic: str, level: str) -> Counter[int]:
-    """Count the dead letters of each order, by the offset that they came from."""
+def letters_by_order(connection: Connection, topic: str, level: str) -> Counter[int]:
+    """Count the dead letters of each order, by the offset that they came from, at an isolation level."""
     client = connection.consumer("orderkit-reader", isolation_level=level, enable_partition_eof=True)
     found: Counter[int] = Counter()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ def panel(xlabel: str, ylabel: str, title: str, **layout: float) -> tuple[Figure
     figure, (axes,) = open_figure(margins=layout)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     return figure, axes
+
+
+def columns(names: Sequence[str], xlabel: str, ylabel: str, **layout: float) -> tuple[Figure, list[Axes]]:
+    """Open a figure with a panel for each name, side by side on the same scales. pyplot takes no part."""
+    figure, panels = open_figure(margins={"wspace": 0.08, **layout}, columns=len(names))
+    for axes, name in zip(panels, names, strict=True):
+        axes.set(xlabel=xlabel, title=name)
+    panels[0].set_ylabel(ylabel)
+    return figure, panels
 
 
 def theory(axes: Axes, x: ArrayLike, y: ArrayLike, band: tuple[Any, Any] | None = None, label: str = "theory") -> None:

@@ -51,9 +51,9 @@ def can_save(path: str) -> None:
 
 
 def open_figure(
-    heights: Sequence[float] = (1,), margins: Mapping[str, float] | None = None
+    heights: Sequence[float] = (1,), margins: Mapping[str, float] | None = None, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """Open a figure with panels of these heights below each other.
+    """Open a figure with panels of these heights below each other, and so many of them side by side.
 
     pyplot does not know of it, so that nothing shows or keeps it a second time.
     """
@@ -61,7 +61,11 @@ def open_figure(
 
     figure = Figure(figsize=SIZE)
     figure.subplots_adjust(**{**MARGINS, **(margins or {})})
-    panels = list(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    panels = list(
+        figure.subplots(
+            len(heights), columns, sharex=True, sharey=columns > 1, squeeze=False, height_ratios=heights
+        ).flat
+    )
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure, panels
@@ -103,6 +107,17 @@ def draw_dead(ledger: Ledger, share: float) -> Figure:
         ledger: what happened.
         share: of all orders, those that theory says will die.
     """
+    figure, (axes,) = open_figure()
+    add_dead(axes, ledger, share)
+    axes.set_ylabel("dead letters")
+    axes.set_xlabel("orders, in the order of their fates")
+    axes.set_title(f"{ledger.finished} orders: {ledger.counts[DEAD]} dead, {ledger.finished * share:.1f} expected")
+    axes.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def add_dead(axes: Axes, ledger: Ledger, share: float) -> None:
+    """Draw them on a panel; where theory does not know the share (NaN), without theory."""
     import numpy as np  # noqa: PLC0415  comes with matplotlib
 
     from orderkit.account.expected import Expected  # noqa: PLC0415  it needs numpy
@@ -113,16 +128,12 @@ def draw_dead(ledger: Ledger, share: float) -> Figure:
     step = every(len(final))
     dead = np.concatenate([[0], np.cumsum(final == DEAD)])[::step]
     orders = np.arange(len(final) + 1)[::step]
-    expected, spread = Expected(share).dead(orders)
-    figure, (axes,) = open_figure()
-    axes.fill_between(orders, expected - spread, expected + spread, color=COLOURS["theory"], alpha=0.2, linewidth=0)
-    axes.plot(orders, expected, "--", color=COLOURS["theory"], label="theory")
+    theory = Expected(share)
+    if theory.known:
+        expected, spread = theory.dead(orders)
+        axes.fill_between(orders, expected - spread, expected + spread, color=COLOURS["theory"], alpha=0.2, linewidth=0)
+        axes.plot(orders, expected, "--", color=COLOURS["theory"], label="theory")
     axes.plot(orders, dead, color=COLOURS["dead"], label="measured")
-    axes.set_ylabel("dead letters")
-    axes.set_xlabel("orders, in the order of their fates")
-    axes.set_title(f"{len(final)} orders: {ledger.counts[DEAD]} dead, {len(final) * share:.1f} expected")
-    axes.legend(loc="upper left", frameon=False)
-    return figure
 
 
 def draw_comparison(results: Sequence[Result]) -> Figure:
