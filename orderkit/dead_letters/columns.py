@@ -75,13 +75,14 @@ def check_columns(name: str, there: Sequence[str]) -> list[str]:
     return [each for each in COLUMNS if each in there]
 
 
-def to_portion(columns: Columns, first: int, values: Values) -> Portion:
+def to_portion(columns: Columns, first: int, values: Values, checked: bool = False) -> Portion:
     """Make letters of columns.
 
     Args:
         columns: those of `COLUMNS`, `original` optional.
         first: the number of rows before.
         values: reads a value that is given in one of its forms.
+        checked: headers are pairs of a name and bytes, or `None`.
     """
     letters, bad = list[LetterCopy](), list[Bad]()
     originals = columns.get(OPTIONAL, columns["value"])
@@ -90,7 +91,7 @@ def to_portion(columns: Columns, first: int, values: Values) -> Portion:
         range(first + 1, first + 1 + len(originals)), zip(*named, strict=True), originals, strict=True
     ):
         try:
-            where, pairs = check_place(*place), _checked(headers)
+            where, pairs = check_place(*place), headers if checked and headers is not None else _checked(headers)
             was = _plain(original, values, None)
             letters.append(make_copy(number, where, _plain(key, values, None), _plain(value, values, was), pairs, was))
         except ValueError as error:
@@ -117,7 +118,7 @@ def _checked(cell: Any) -> Headers:
         pairs = [(each["name"], each["value"]) if isinstance(each, dict) else (each[0], each[1]) for each in cell]
     except (TypeError, KeyError, IndexError):
         raise ValueError(f"headers are {short(cell)}, no list of names and values") from None
-    check_names(pairs)
+    check_names(tuple([name for name, _ in pairs]))
     if not all(content is None or isinstance(content, bytes | str) for _, content in pairs):
         raise ValueError(f"headers {short(cell)} have contents that are no bytes")
     return pairs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import Message
@@ -10,6 +11,7 @@ from confluent_kafka import Message
 from orderkit.dead_letters.dialects import ORIGINAL_VALUE
 from orderkit.dead_letters.story import Headers
 from orderkit.dead_letters.texts import short
+from orderkit.dead_letters.times import UNKNOWN
 
 COLUMNS = ("topic", "partition", "offset", "timestamp", "key", "value", "original", "headers")
 OPTIONAL = "original"  # a file without it was not edited
@@ -83,10 +85,12 @@ def check_place(topic: Any, partition: Any, offset: Any, timestamp: Any) -> Plac
     """
     if topic.__class__ is not str or not topic:
         raise ValueError(f"topic is {short(topic)}, which is no topic's name")
-    numbers = ("partition", partition, 0, MOST_PARTITION), ("offset", offset, 0, MOST_OFFSET)
-    for name, number, least, most in (*numbers, ("timestamp", timestamp, -1, MOST_OFFSET)):
-        if number.__class__ is not int or not least <= number <= most:
-            raise ValueError(f"{name} is {short(number)}, not a whole number from {least}")
+    if partition.__class__ is not int or not 0 <= partition <= MOST_PARTITION:
+        raise ValueError(f"partition is {short(partition)}, not a whole number from 0")
+    if offset.__class__ is not int or not 0 <= offset <= MOST_OFFSET:
+        raise ValueError(f"offset is {short(offset)}, not a whole number from 0")
+    if timestamp.__class__ is not int or not UNKNOWN <= timestamp <= MOST_OFFSET:
+        raise ValueError(f"timestamp is {short(timestamp)}, no time in ms since 1970")
     return topic, partition, offset, timestamp
 
 
@@ -101,13 +105,14 @@ def make_copy(
     return LetterCopy(number, *place, key, value, headers, edited=True)
 
 
-def check_names(headers: Sequence[tuple[Any, Any]]) -> None:
+@lru_cache(maxsize=1000)  # most letters of a topic have the same names
+def check_names(names: tuple[Any, ...]) -> None:
     """Hold the names of headers against what the client can write.
 
     Raises:
         ValueError: one is no text, or has a NUL in it.
     """
-    for name, _ in headers:
+    for name in names:
         if not isinstance(name, str) or "\0" in name:
             raise ValueError(f"{short(name)} is no name for a header")
         name.encode()

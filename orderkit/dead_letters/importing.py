@@ -22,7 +22,7 @@ from orderkit.dead_letters.copies import LetterSource
 from orderkit.dead_letters.exporting import is_parquet
 from orderkit.dead_letters.lines import LetterLines
 from orderkit.dead_letters.shipping import Shipper
-from orderkit.dead_letters.survey import Survey, check_still_there, check_targets, survey
+from orderkit.dead_letters.survey import Survey, check_kept, check_still_there, check_targets, survey
 from orderkit.dead_letters.tables import LetterTable
 from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError, UsageError
@@ -104,6 +104,7 @@ class Import:
         if self._ended.is_set() or not found.letters:
             return Imported(found, {}, stopped=self._ended.is_set())
         targets = check_targets(self._connection, found, self.to, self.by_key)
+        check_kept(self._connection, found, self.to)
         digest = hashlib.sha256(f"{found.digest} {self.to} {self.by_key}".encode()).hexdigest()
         report = Imported(found, targets, self._group or f"orderkit-import-{digest[:16]}")
         with Bookmark(self._connection, report.group, targets) as bookmark:

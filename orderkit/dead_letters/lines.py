@@ -141,10 +141,11 @@ def _read(name: str, shown: Any) -> bytes | None:
 def _read_headers(shown: Any) -> Headers:
     try:
         pairs = list(shown.items()) if shown.__class__ is dict else [(name, content) for name, content in shown]
-    except (TypeError, ValueError):
+        check_names(tuple(shown) if shown.__class__ is dict else tuple([name for name, _ in pairs]))
+        contents = shown.values() if shown.__class__ is dict else [content for _, content in pairs]
+    except TypeError:
         raise ValueError("headers are neither an object nor a list of pairs") from None
-    check_names(pairs)
-    if {content.__class__ for _, content in pairs} <= _TEXT:
+    if set(map(type, contents)) <= _TEXT:
         return pairs
     return [(name, _read(f"header {name}", content)) for name, content in pairs]
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
+
 from orderkit.dead_letters.copies import Bad, LetterSource, Portion
+from orderkit.dead_letters.times import when
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 
 TOLD = 3  # bad lines that are quoted
+DAY = 86_400_000  # ms
+NEVER = 2**63  # ms since 1970
+PATIENCE = 8.0  # seconds for a topic's settings
 
 
 @dataclass
@@ -28,6 +36,7 @@ class Survey:
         told: the first of them.
         end: the number of the last line.
         last: topic and partition to the highest offset.
+        oldest: topic to the earliest time at which one was written, in ms since 1970.
     """
 
     source: str
@@ -40,16 +49,19 @@ class Survey:
     told: list[Bad] = field(default_factory=list)
     end: int = 0
     last: dict[tuple[str, int], int] = field(default_factory=dict)
+    oldest: dict[str, int] = field(default_factory=dict)
 
     def add(self, portion: Portion) -> None:
         """Take a portion in."""
-        last = self.last
+        last, oldest = self.last, self.oldest
         for letter in portion.letters:
             part = letter.topic, letter.partition
             if letter.offset > last.get(part, -1):
                 last[part] = letter.offset
             self.edited += letter.edited
             self.timeless += not letter.timestamp
+            if 0 < letter.timestamp < oldest.get(letter.topic, NEVER):
+                oldest[letter.topic] = letter.timestamp
         self.letters.update(letter.topic for letter in portion.letters)
         self.bad += len(portion.bad)
         self.told += portion.bad[: TOLD - len(self.told)]
@@ -127,3 +139,33 @@ def check_still_there(connection: Connection, found: Survey, targets: Mapping[st
                     f"{found.last[topic, number]}, say), and would be there twice. Name another topic with --to, or "
                     f"this one (--to {topic}) if you mean it."
                 )
+
+
+def check_kept(connection: Connection, found: Survey, to: str | None) -> None:
+    """Refuse letters that are older than their target keeps records: the broker would delete them, soon and silently.
+
+    Raises:
+        UsageError: they are.
+    """
+    for topic, oldest in found.oldest.items():
+        kept = kept_for(connection, to or topic)
+        if 0 <= kept < time.time() * 1000 - oldest:
+            raise UsageError(
+                f"{found.source} has letters of {when(oldest)}, and {to or topic} keeps records for {kept / DAY:g} "
+                "days: the broker would delete them. Raise its retention.ms, or name one that `orderkit topics create "
+                "--dlq-topic NAME` has made."
+            )
+
+
+def kept_for(connection: Connection, topic: str) -> int:
+    """Say for how many ms a topic keeps records, by the time that they tell; -1 for ever, or nobody says."""
+    if connection.is_embedded:
+        return -1
+    admin = connection.admin()
+    (asked,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]).values()
+    try:
+        told = {name: entry.value for name, entry in asked.result(PATIENCE).items()}
+    except KafkaException:  # it may not be asked
+        return -1
+    own = told.get("message.timestamp.type") == "CreateTime" and "delete" in told.get("cleanup.policy", "")
+    return int(told["retention.ms"]) if own else -1

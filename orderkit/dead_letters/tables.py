@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import Message
 
 from orderkit.dead_letters.columns import PORTION, check_columns, to_columns, to_portion
-from orderkit.dead_letters.copies import COLUMNS, Portion
+from orderkit.dead_letters.copies import COLUMNS, Portion, check_names
 from orderkit.dead_letters.texts import short
 from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError, UsageError
@@ -106,7 +106,7 @@ class LetterTable:
                 at += batch.num_rows
                 if skipped < batch.num_rows:
                     columns = self._columns(batch.slice(skipped))
-                    yield to_portion(columns, at - batch.num_rows + skipped, self._values)
+                    yield to_portion(columns, at - batch.num_rows + skipped, self._values, checked=True)
 
     def _next(self, batches: Iterator[Any]) -> Any:
         try:
@@ -121,9 +121,9 @@ class LetterTable:
             if field.name in self._names:
                 try:
                     column = batch.column(field.name).cast(field.type)
-                except (self._pa.ArrowInvalid, self._pa.ArrowNotImplementedError) as error:
+                    columns[field.name] = self._pairs(column) if field.name == "headers" else _to_list(column)
+                except (self._pa.ArrowException, ValueError, TypeError) as error:
                     raise UsageError(f"{self.name}: column {field.name} is no {field.type}: {short(error)}.") from None
-                columns[field.name] = self._pairs(column) if field.name == "headers" else _to_list(column)
         return columns
 
     def _pairs(self, column: Any) -> list[Any]:
@@ -131,13 +131,10 @@ class LetterTable:
         flat = column.flatten()  # of the rows of this batch alone
         names, contents = flat.field("name").dictionary_encode(), _to_list(flat.field("value"))
         known = names.dictionary.to_pylist()
-        pairs = [
-            (None if at is None else known[at], content)
-            for at, content in zip(names.indices.to_pylist(), contents, strict=True)
-        ]
+        check_names(tuple(known))
+        pairs = zip(map(known.__getitem__, names.indices.to_pylist()), contents, strict=True)
         sizes = column.value_lengths().to_pylist()
-        source = iter(pairs)
-        return [None if size is None else list(islice(source, size)) for size in sizes]
+        return [None if size is None else list(islice(pairs, size)) for size in sizes]
 
 
 def _to_list(column: Any) -> list[Any]:

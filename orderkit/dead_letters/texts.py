@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -56,12 +55,12 @@ def read_bytes(shown: Any) -> bytes | None:
     Raises:
         ValueError: it shows none.
     """
+    if shown.__class__ is str:
+        return shown.encode()
     if shown is None:
         return None
-    if isinstance(shown, str):
-        return shown.encode()
-    if isinstance(shown, dict) and list(shown) == [BASE64] and isinstance(shown[BASE64], str):
-        return b64decode(shown[BASE64], validate=True)
+    if shown.__class__ is dict and list(shown) == [BASE64] and isinstance(shown[BASE64], str):
+        return a2b_base64(shown[BASE64], strict_mode=True)
     raise ValueError(f'{short(shown)} is no text, {{"base64": "..."}} or null')
 
 
