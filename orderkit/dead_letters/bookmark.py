@@ -6,11 +6,11 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, Self
 
-from confluent_kafka import KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from orderkit.dead_letters.copies import LetterCopy
 from orderkit.dead_letters.reader import last_offsets, read_batches
@@ -19,6 +19,11 @@ from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 
 PATIENCE = 30.0  # seconds for an answer
+LOOKING = {  # what a broker answers that has just started, or has just given the group away
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
 Part = tuple[str, int]  # a topic and one of its partitions
 
 
@@ -62,16 +67,20 @@ class Bookmark:
         return not self._marks
 
     def _committed(self, parts: list[TopicPartition]) -> list[TopicPartition]:
+        found: list[TopicPartition] = self._patiently(lambda: self._consumer.committed(parts, timeout=PATIENCE))
+        return found
+
+    def _patiently(self, call: Callable[[], Any]) -> Any:
+        """Call, and again while a broker that has just started looks for the group."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                found: list[TopicPartition] = self._consumer.committed(parts, timeout=PATIENCE)
-            except KafkaException as error:  # a broker that has just started looks for the group
-                if time.monotonic() > deadline or not error.args[0].retriable():
+                return call()
+            except KafkaException as error:
+                told = error.args[0]
+                if time.monotonic() > deadline or not (told.retriable() or told.code() in LOOKING):
                     raise self._lost(error) from None
                 time.sleep(0.1)
-            else:
-                return found
 
     def begin(self) -> None:
         """Note where the targets end before the first letter is written.
@@ -93,10 +102,7 @@ class Bookmark:
         self._marks |= marks
         text = json.dumps({"lines": done})
         offsets = [TopicPartition(*part, offset, text) for part, offset in self._marks.items()]
-        try:
-            kept: Any = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            raise self._lost(error) from None
+        kept = self._patiently(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
         if failed := [each.error for each in kept or () if each.error]:
             raise self._lost(KafkaException(failed[0]))
 

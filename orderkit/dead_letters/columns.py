@@ -121,7 +121,7 @@ def _checked(cell: Any) -> Headers:
     check_names(tuple([name for name, _ in pairs]))
     if not all(content is None or isinstance(content, bytes | str) for _, content in pairs):
         raise ValueError(f"headers {short(cell)} have contents that are no bytes")
-    return pairs
+    return [(name, content.encode() if isinstance(content, str) else content) for name, content in pairs]
 
 
 class LetterFrame:

@@ -27,7 +27,6 @@ PORTION = 4_000_000  # bytes of lines that are read together, and the line that 
 UNKNOWN: Any = object()
 FIELDS = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
 _fields = itemgetter(*FIELDS)
-_TEXT = {str}
 Row = tuple[int, Place, bytes | None, Any, Any, Headers]  # number, place, key, value as shown, original, headers
 
 
@@ -139,15 +138,16 @@ def _read(name: str, shown: Any) -> bytes | None:
 
 
 def _read_headers(shown: Any) -> Headers:
+    """Take headers apart; their content as bytes, for the client cuts text off at a NUL."""
     try:
-        pairs = list(shown.items()) if shown.__class__ is dict else [(name, content) for name, content in shown]
+        pairs = shown.items() if shown.__class__ is dict else [(name, content) for name, content in shown]
         check_names(tuple(shown) if shown.__class__ is dict else tuple([name for name, _ in pairs]))
-        contents = shown.values() if shown.__class__ is dict else [content for _, content in pairs]
     except TypeError:
         raise ValueError("headers are neither an object nor a list of pairs") from None
-    if set(map(type, contents)) <= _TEXT:
-        return pairs
-    return [(name, _read(f"header {name}", content)) for name, content in pairs]
+    try:
+        return [(name, content.encode()) for name, content in pairs]
+    except AttributeError:  # null, or no text
+        return [(name, _read(f"header {name}", content)) for name, content in pairs]
 
 
 def _why(error: Exception, line: bytes) -> str:

@@ -104,6 +104,8 @@ class Values:
         elif value.startswith(CONFLUENT) and len(value) >= CONFLUENT_SIZE:
             known = self._known(int.from_bytes(value[1:CONFLUENT_SIZE], "big"))
             yield from ((CONFLUENT_SIZE, each) for each in known)
+            if self._orders is not None:
+                return  # an order's id is not empty, so no raw one begins with 0
         yield from ((0, each) for each in self._schemas)
 
     def _known(self, number: int) -> Sequence[Schema]:
