@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from orderkit.cli.dlq_files import export, import_
 from orderkit.cli.letters import (
     filter_options,
     format_option,
@@ -52,7 +53,8 @@ def dlq() -> None:
     """Look at dead letters (what they are, where they came from, and why) and move them back."""
 
 
-dlq.add_command(replay)
+for command in (replay, export, import_):
+    dlq.add_command(command)
 
 
 @dlq.command("list", epilog=examples("orderkit dlq list", "orderkit dlq list --reason poison --since 2d --format csv"))

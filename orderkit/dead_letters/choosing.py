@@ -1,0 +1,23 @@
+"""Which records of a dead-letter topic a filter means, as they lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import Message
+
+from orderkit.dead_letters.filters import LetterFilter
+from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.orders.avro import Codec
+
+
+def meant(messages: Sequence[Message], only: LetterFilter, codec: Codec | None = None) -> Sequence[Message]:
+    """Give those dead letters that a filter means."""
+    if only.is_empty:
+        return messages
+    letters = list(map(DeadLetterRecord.of, messages))
+    orders: Sequence[Any] = [None] * len(letters)
+    if only.needs_order:
+        orders = (codec or Codec()).decode_batch([letter.value for letter in letters])
+    return [message for message, *pair in zip(messages, letters, orders, strict=True) if only.matches(*pair)]
