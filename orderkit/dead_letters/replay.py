@@ -11,12 +11,14 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Message
 
 from orderkit.consuming.calm import calm_collector
-from orderkit.dead_letters.batch import UNKNOWN, Batch
+from orderkit.dead_letters.batch import MISSING, NOWHERE, REFUSED, UNKNOWN, Batch
+from orderkit.dead_letters.claims import RENEWED
 from orderkit.dead_letters.dialects import DIALECTS
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.mending import Mender
@@ -36,6 +38,10 @@ BEAT = 0.1  # seconds between two looks at the brakes
 
 
 Watcher = Callable[[ReplayReport], object]
+
+
+class Stopped(Exception):
+    """Somebody stopped a replay before its next batch."""
 
 
 class Replay:
@@ -87,6 +93,8 @@ class Replay:
         self.source, self.group = source, group or default_group(source, to, only)
         marks = connection.watermarks(source, "--dlq-topic")
         self.marks = marks if partitions is None else {number: marks[number] for number in partitions}
+        # Asked once: what letters call their topic may be anything, and many things.
+        self._topics = {name: len(it.partitions) for name, it in connection.metadata().topics.items()}
         self._alone = partitions is None
         self._connection, self._exactly_once, self._check = connection, exactly_once, check
         self._rate, self._limit = rate or float("inf"), float("inf") if limit is None else limit
@@ -94,7 +102,7 @@ class Replay:
             "to": to, "only": only, "max_replays": max_replays, "parking": parking, "mender": mender, "codec": codec,
         }  # fmt: skip
         self._stopped = threading.Event()
-        self.total = 0
+        self.total, self._due = 0, 0.0
         if to is not None:
             connection.partitions(to)
         if exactly_once and connection.is_embedded:
@@ -103,6 +111,11 @@ class Replay:
     def stop(self) -> None:
         """Stop after the records under way; what is done stays done."""
         self._stopped.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has asked it to stop."""
+        return self._stopped.is_set()
 
     def preview(self, watch: Watcher = lambda _report: None) -> ReplayReport:
         """Say what `run` would do now; nothing is written, no offset moves.
@@ -133,20 +146,20 @@ class Replay:
         kind = TransactionalSender if self._exactly_once else Sender
         sender = kind(self._connection, self.source, self.group, min(self.marks, default=0))
         try:
-            report = self._work(sender.positions(self.marks), sender, watch)
-            sender.finish()
+            return self._work(sender.begin(self.marks), sender, watch)
         finally:
             sender.close()
-        return report
 
     def _work(self, positions: dict[int, Position], sender: Sender | None, watch: Watcher) -> ReplayReport:
         report = ReplayReport(self.source, self.group)
-        router = Router(self.source, lambda name: self._open_target(name, router, report), **self._routing)
+        router = Router(self.source, lambda name: self._open_target(name, router, report, sender), **self._routing)
         self.total = sum(high - positions[number].next for number, (_, high) in self.marks.items())
         self.total += sum(len(position.stay) for position in positions.values())
-        start = time.monotonic()
-        with calm_collector():
+        start = self._due = time.monotonic()
+        with calm_collector(), suppress(Stopped):
             for messages in self._chunks(positions):
+                if self.is_stopped:
+                    raise Stopped
                 batch = router.route(messages, self._limit - report.written)
                 changed = _advance(positions, messages, batch)
                 report.add(batch, sum(batch.counts.values()))
@@ -154,15 +167,26 @@ class Replay:
                     refuse_strangers(report, LOOK)
                 if sender is not None and changed:
                     sender.send(batch.outgoing, {number: positions[number] for number in changed})
+                    self._settle(report, sender)
                 watch(report)
-                if self._stopped.is_set() or report.written >= self._limit:
+                if report.written >= self._limit:
                     break
-                self._brake(start, report)
+                self._brake(len(batch.outgoing), sender)
+        if sender is not None:
+            sender.finish()
+            self._settle(report, sender)
         if self._alone:
-            refuse_strangers(report, 1)
-        report.waiting = sum(len(position.stay) for position in positions.values())
+            refuse_hopeless(report)
+        report.interrupted = self.is_stopped and report.looked < self.total and report.written < self._limit
+        report.waiting = sum(len(position.stay) for position in positions.values()) + report.counts[REFUSED]
         report.seconds = time.monotonic() - start
         return report
+
+    def _settle(self, report: ReplayReport, sender: Sender) -> None:
+        """Take in what the broker has acknowledged, and what it refused."""
+        report.acknowledged = sender.acknowledged
+        for topic, *_ in sender.refused[report.counts[REFUSED] :]:
+            report.take_back(topic, topic == self._routing["parking"])
 
     def _chunks(self, positions: dict[int, Position]) -> Iterator[Sequence[Message]]:
         """Yield what is to be decided about, in portions that the rate allows for one beat."""
@@ -176,15 +200,31 @@ class Replay:
             for begin in range(0, len(wanted), most):
                 yield wanted[begin : begin + most]
 
-    def _brake(self, start: float, report: ReplayReport) -> None:
-        if self._rate < float("inf"):
-            self._stopped.wait(max(0.0, start + report.written / self._rate - time.monotonic()))
+    def _brake(self, many: int, sender: Sender | None) -> None:
+        """Wait until the rate allows more; what was slow before is not made up for."""
+        self._due = max(self._due + many / self._rate, time.monotonic())
+        while not self.is_stopped and (left := self._due - time.monotonic()) > 0:
+            self._stopped.wait(min(left, RENEWED))
+            if sender is not None:
+                sender.renew()
 
-    def _open_target(self, name: str, router: Router, report: ReplayReport) -> int:
-        """Count a target's partitions; note what was replayed into it before."""
-        many = len(self._connection.partitions(name))
-        if self._check:
-            report.checks[name] = check_replays(self._connection, name, router.seen)
+    def _open_target(self, name: str, router: Router, report: ReplayReport, sender: Sender | None) -> int:
+        """Count a target's partitions, 0 where there is no such topic; note what was replayed into it before.
+
+        Raises:
+            Stopped: meanwhile.
+        """
+        many = self._topics.get(name, 0)
+        if self._check and many:
+
+            def stop() -> bool:
+                if sender is not None:
+                    sender.renew()
+                return self.is_stopped
+
+            report.checks[name] = check_replays(self._connection, name, router.seen, stop)
+            if self.is_stopped:
+                raise Stopped
         return many
 
 
@@ -199,6 +239,25 @@ def refuse_strangers(report: ReplayReport, enough: int) -> None:
         raise OrderkitError(
             f"Topic {report.source} holds no dead letters: none of the {report.looked} records looked at has headers "
             f"of {names}. Name a dead-letter topic with --dlq-topic."
+        )
+
+
+def refuse_hopeless(report: ReplayReport) -> None:
+    """Refuse a replay of which no letter can go anywhere.
+
+    Raises:
+        OrderkitError: what is missing.
+    """
+    refuse_strangers(report, 1)
+    if report.counts[NOWHERE] == report.looked > 0:
+        raise OrderkitError(
+            f"The dead letters in {report.source} do not say which topic they come from. Name one with --to TOPIC."
+        )
+    if report.counts[MISSING] == report.looked > 0:
+        (name, _), *_ = report.missing.most_common(1)
+        raise OrderkitError(
+            f"The dead letters in {report.source} come from topic {name!r}, which does not exist, or may not be seen. "
+            "Create it, or name another with --to TOPIC."
         )
 
 

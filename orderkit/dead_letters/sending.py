@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from orderkit.dead_letters.batch import Outgoing
+from orderkit.dead_letters.claims import RENEWED, SECOND_LOOK, Claim, refuse_others
 from orderkit.dead_letters.positions import Position
+from orderkit.dead_letters.shipment import LARGE, TOO_LARGE, Shipment
 from orderkit.errors import OrderkitError
-from orderkit.kafka import NOWHERE, Connection
+from orderkit.kafka import Connection
 from orderkit.kafka.transactions import insist, no_transactions
 
 PATIENCE = 30.0  # seconds for an answer
@@ -25,20 +28,7 @@ PRODUCER_SETTINGS = {
     "linger_ms": 20,
 }
 
-
-class Shipment:
-    """Records on their way, and the offsets that wait for them."""
-
-    def __init__(self, many: int, offsets: list[TopicPartition]) -> None:
-        self.left = many
-        self.offsets = offsets
-        self.error: object = None
-
-    def __call__(self, error: object, report: Message) -> None:
-        """Take in the delivery report of one record."""
-        self.left -= 1
-        if error is not None or report.offset() is None:
-            self.error = error or NOWHERE
+Positions = Mapping[int, Position]
 
 
 class Sender:
@@ -53,13 +43,16 @@ class Sender:
 
     def __init__(self, connection: Connection, source: str, group: str, first: int = 0) -> None:
         self.source, self.group, self.first = source, group, first
-        self.committed = 0
+        self.acknowledged = 0
+        self.refused: list[Outgoing] = []
+        self._again: defaultdict[int, set[int]] = defaultdict(set)
+        self._claim = Claim()
         self._under_way: deque[Shipment] = deque()
-        self._offsets = connection.consumer(group)
-        self._producer = self._open(connection)
-
-    def _open(self, connection: Connection) -> Producer:
-        return connection.producer(**PRODUCER_SETTINGS)
+        self._noted: dict[int, Position] = {}
+        self._noted_at = 0.0
+        self._connection, self._opened = connection, list[Producer]()
+        # What a killed transaction has left open is told as it was before; `begin` ends it, and reads again.
+        self._offsets = connection.consumer(group, isolation_level="read_uncommitted")
 
     def positions(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, Position]:
         """Read how far the group is.
@@ -82,76 +75,144 @@ class Sender:
             else:
                 return {it.partition: Position.from_commit(it, marks[it.partition][0]) for it in commits}
 
-    def send(self, outgoing: Sequence[Outgoing], positions: Mapping[int, Position]) -> None:
+    def begin(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, Position]:
+        """Claim the partitions; give how far the group is.
+
+        Raises:
+            OrderkitError: somebody else is at work on one of them, or the broker does not let us.
+        """
+        refuse_others(self.group, (it.claim for it in self.positions(marks).values()), self._claim)
+        self._opened.append(self._open(self._connection))
+        self._claim.enter()
+        claimed = {number: replace(it, claim=self._claim) for number, it in self.positions(marks).items()}
+        self._commit(claimed)
+        self._note(claimed, 0)
+        time.sleep(SECOND_LOOK)
+        found = self.positions(marks)
+        refuse_others(self.group, (it.claim for it in found.values()), self._claim)
+        return found
+
+    def _open(self, connection: Connection) -> Producer:
+        return connection.producer(**PRODUCER_SETTINGS)
+
+    @property
+    def producer(self) -> Producer:
+        """What writes; `begin` opens it."""
+        return self._opened[0]
+
+    def send(self, outgoing: Sequence[Outgoing], positions: Positions) -> None:
         """Write records; once they are acknowledged, `positions` are committed.
 
         Raises:
             OrderkitError: the broker refused a record, or an offset.
         """
-        shipment = Shipment(len(outgoing), self._to_offsets(positions))
+        shipment = Shipment(outgoing, positions)
         self._under_way.append(shipment)
         self._produce(outgoing, shipment)
         while len(self._under_way) > ON_THE_WAY:
             self._settle()
 
     def finish(self) -> None:
-        """Wait for all acknowledgements, and commit.
+        """Wait for all acknowledgements, commit, and give the claim back.
 
         Raises:
             OrderkitError: the broker refused a record, or an offset.
         """
         while self._under_way:
             self._settle()
+        self._commit({number: replace(it, claim=None) for number, it in self._noted.items()})
+
+    def renew(self) -> None:
+        """Renew the claim when nothing else has done it for a while.
+
+        Raises:
+            OrderkitError: the broker refused it.
+        """
+        if time.monotonic() - self._noted_at > RENEWED:
+            self._commit(self._noted)
+            self._noted_at = time.monotonic()
 
     def close(self) -> None:
         """Let go; what is not acknowledged is not committed."""
-        self._producer.purge()
-        self._producer.flush(1.0)
+        for producer in self._opened:
+            producer.purge()
+            producer.flush(1.0)
+        self._claim.leave()
         self._offsets.close()
 
-    def _to_offsets(self, positions: Mapping[int, Position]) -> list[TopicPartition]:
-        commits = [(number, *position.to_commit()) for number, position in positions.items()]
-        return [TopicPartition(self.source, number, offset, text) for number, offset, text in commits]
-
     def _produce(self, outgoing: Sequence[Outgoing], shipment: Shipment) -> None:
-        produce, again = self._producer.produce, 0
+        producer = self.producer
+        produce, again = producer.produce, 0
         deadline = time.monotonic() + PATIENCE
-        for topic, value, key, partition, headers in outgoing:
+        for record in outgoing:
+            topic, value, key, partition, headers, _ = record
+            told: Callable[..., None] = shipment
+            if value is not None and len(value) > LARGE:
+                told = shipment.report_for(record)
             while True:
                 try:
-                    produce(topic, value, key, partition, headers=headers, on_delivery=shipment)
+                    produce(topic, value, key, partition, headers=headers, on_delivery=told)
                     break
                 except BufferError:  # the client's queue is full
-                    again = self._producer.poll(0.1)
+                    again = producer.poll(0.1)
                     deadline = time.monotonic() + PATIENCE if again else deadline
                     if time.monotonic() > deadline:
                         raise self._refused(f"topic {topic} takes nothing") from None
                 except KafkaException as error:  # larger than the client sends, or the topic has gone
-                    raise self._refused(error.args[0].str()) from None
-        self._producer.poll(0)
+                    if error.args[0].code() != TOO_LARGE or told is shipment:
+                        raise self._refused(error.args[0].str()) from None
+                    told(error.args[0], None)
+                    break
+        producer.poll(0)
 
     def _settle(self) -> None:
-        """Wait for the oldest shipment, and commit its offsets."""
+        """Wait for the oldest shipment, and commit its positions; what was refused stays behind them."""
         shipment = self._under_way[0]
         deadline = time.monotonic() + 2 * PATIENCE
         while shipment.left and shipment.error is None and time.monotonic() < deadline:
-            self._producer.poll(0.05)
+            self.producer.poll(0.05)
         if shipment.error is not None or shipment.left:
             told = (
                 shipment.error.str() if isinstance(shipment.error, KafkaError) else str(shipment.error or "no answer")
             )
             raise self._refused(told)
-        self._commit(shipment.offsets)
+        self._refuse(shipment.refused)
+        settled = self._settled(shipment)
+        self._commit(settled)
+        self._note(settled, shipment.many - len(shipment.refused))
         self._under_way.popleft()
 
-    def _commit(self, offsets: list[TopicPartition]) -> None:
+    def _settled(self, shipment: Shipment) -> dict[int, Position]:
+        """Say where the group is once a shipment has arrived: what was refused stays behind."""
+        return {
+            number: Position(it.next, it.stay | self._again[number], self._claim)
+            for number, it in shipment.positions.items()
+        }
+
+    def _refuse(self, records: Sequence[Outgoing]) -> None:
+        """Leave what its target does not take for the next replay."""
+        self.refused += records
+        for *_, message in records:
+            self._again[message.partition() or 0].add(message.offset() or 0)
+
+    def _to_offsets(self, positions: Positions) -> list[TopicPartition]:
+        commits = [(number, *position.to_commit()) for number, position in positions.items()]
+        return [TopicPartition(self.source, number, offset, text) for number, offset, text in commits]
+
+    def _commit(self, positions: Positions) -> None:
+        offsets = self._to_offsets(positions)
         try:
             done: Any = self._offsets.commit(offsets=offsets, asynchronous=False) if offsets else []
         except KafkaException as error:
             raise self._no_offsets(error.args[0]) from None
         if failed := [it.error for it in done or () if it.error]:
             raise self._no_offsets(failed[0])
-        self.committed += 1
+
+    def _note(self, positions: Positions, many: int) -> None:
+        """Note what the group has committed, and how many records have arrived since."""
+        self._noted |= positions
+        self.acknowledged += many
+        self._noted_at = time.monotonic()
 
     def _refused(self, told: str) -> OrderkitError:
         return OrderkitError(
@@ -177,27 +238,39 @@ class TransactionalSender(Sender):
             raise no_transactions(error.args[0], f"{self.group}.") from None
         return producer
 
-    def send(self, outgoing: Sequence[Outgoing], positions: Mapping[int, Position]) -> None:
-        """Write records and offsets as one transaction.
+    def send(self, outgoing: Sequence[Outgoing], positions: Positions) -> None:
+        """Write records and offsets as one transaction, and again without those that their target does not take.
 
         Raises:
             OrderkitError: the transaction failed; nothing of it is to be seen.
         """
-        offsets = self._to_offsets(positions)
-        shipment = Shipment(len(outgoing), offsets)
+        while not self._arrives(shipment := Shipment(outgoing, positions), outgoing):
+            self._refuse(shipment.refused)
+            outgoing = [it for it in outgoing if not any(it is other for other in shipment.refused)]
+
+    def _arrives(self, shipment: Shipment, outgoing: Sequence[Outgoing]) -> bool:
+        """Whether a transaction was committed; it was not when something in it was too large."""
+        producer, settled = self.producer, self._settled(shipment)
         try:
-            self._producer.begin_transaction()
+            producer.begin_transaction()
             self._produce(outgoing, shipment)
-            insist(self._producer.send_offsets_to_transaction, offsets, self._offsets.consumer_group_metadata())
-            insist(self._producer.commit_transaction)
+            if not shipment.refused:
+                metadata = self._offsets.consumer_group_metadata()
+                insist(producer.send_offsets_to_transaction, self._to_offsets(settled), metadata)
+                insist(producer.commit_transaction)
+                self._note(settled, len(outgoing))
+                return True
         except KafkaException as error:
-            self._abort()
-            raise self._refused(error.args[0].str()) from None
+            producer.poll(0)  # its report may be still to come
+            if not shipment.refused:
+                self._abort()
+                raise self._refused(error.args[0].str()) from None
         except OrderkitError:
             self._abort()
             raise
-        self.committed += 1
+        self._abort()
+        return False
 
     def _abort(self) -> None:
         with suppress(KafkaException):  # a newer replay has taken over, or the broker ends it after its time-out
-            insist(self._producer.abort_transaction)
+            insist(self.producer.abort_transaction)
