@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from orderkit.cli.history import history
 from orderkit.cli.letters import (
     filter_options,
     format_option,
@@ -53,6 +54,7 @@ def dlq() -> None:
 
 
 dlq.add_command(replay)
+dlq.add_command(history)
 
 
 @dlq.command("list", epilog=examples("orderkit dlq list", "orderkit dlq list --reason poison --since 2d --format csv"))

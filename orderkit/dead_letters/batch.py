@@ -11,6 +11,7 @@ from confluent_kafka import Message
 MOVED, PARKED, FILTERED, UNKNOWN, SPENT, DOUBLED, LEFT, FAILED, NOWHERE, MISSING, REFUSED = (
     "moved", "parked", "filtered", "unknown", "spent", "doubled", "left", "failed", "nowhere", "missing", "refused",
 )  # fmt: skip
+FAILURES = (FAILED, REFUSED, MISSING)  # what was meant to move, and could not
 
 # Topic, value, key, partition, headers, and the dead letter itself.
 Outgoing = tuple[str, bytes | None, bytes | None, int, list[Any], Message]

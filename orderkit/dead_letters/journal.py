@@ -15,12 +15,13 @@ import socket
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_state_path
 
-from orderkit.dead_letters.batch import MOVED, PARKED
+from orderkit.dead_letters.batch import FAILURES, FILTERED, MOVED, PARKED
 from orderkit.dead_letters.reader import read_topic
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
@@ -82,8 +83,13 @@ class Entry:
 
     @property
     def moved(self) -> int:
-        """How many were moved for certain, the parked left out; of one that did not end well it may be some more."""
-        return self.counts.get(MOVED, 0) if self.end in (DONE, INTERRUPTED) else max(0, self.written - self.parked)
+        """How many were moved for certain, the parked left out."""
+        return max(0, self.written - self.parked)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all that it wrote was acknowledged and told; of one that did not end so, it may be some more."""
+        return self.end in (DONE, INTERRUPTED) and self.written == self.counts.get(MOVED, 0) + self.parked
 
     @property
     def parked(self) -> int:
@@ -91,9 +97,15 @@ class Entry:
         return self.counts.get(PARKED, 0)
 
     @property
+    def failed(self) -> int:
+        """How many were meant and could not go, as in `ReplayReport`."""
+        return sum(self.counts.get(fate, 0) for fate in FAILURES)
+
+    @property
     def stayed(self) -> int:
-        """How many were looked at and stayed, for whatever reason."""
-        return self.looked - self.counts.get(MOVED, 0) - self.parked
+        """How many were meant and stayed for another reason."""
+        rest = (MOVED, PARKED, FILTERED, *FAILURES)
+        return self.looked - sum(self.counts.get(fate, 0) for fate in rest)
 
     def to_text(self) -> str:
         """Write it as JSON in one line."""
@@ -110,7 +122,9 @@ class Entry:
         if not isinstance(told, dict) or "orderkit" not in told:
             raise ValueError("no entry of the journal")
         entry = cls(**{it.name: told[it.name] for it in fields(cls) if it.name in told})
-        if not all(isinstance(getattr(entry, name), kind) for name, kind in KINDS.items()):
+        numbers = (entry.began, entry.told, *entry.counts.values(), *entry.targets.values())
+        whole = all(isinstance(getattr(entry, name), kind) for name, kind in KINDS.items())
+        if not whole or not all(isinstance(it, int | float) and isfinite(it) for it in numbers):
             raise ValueError("an entry of the journal that somebody changed")
         return entry
 
@@ -219,5 +233,5 @@ def _file_texts(warn: Callable[[str], object]) -> Iterator[bytes]:
 
 def as_dict(entry: Entry) -> dict[str, object]:
     """Give an entry as JSON has it, with its outcome now."""
-    summed = {"moved": entry.moved, "parked": entry.parked, "stayed": entry.stayed}
+    summed = {"moved": entry.moved, "parked": entry.parked, "stayed": entry.stayed, "failed": entry.failed}
     return {**asdict(entry), **summed, "outcome": entry.outcome(time.time())}

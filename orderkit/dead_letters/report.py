@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from orderkit.dead_letters.batch import FAILED, MISSING, MOVED, PARKED, REFUSED, Batch
+from orderkit.dead_letters.batch import FAILURES, MOVED, PARKED, REFUSED, Batch
 from orderkit.dead_letters.routing import Instead
 from orderkit.dead_letters.seen import ReplayCheck
 
@@ -55,7 +55,7 @@ class ReplayReport:
     @property
     def failed(self) -> int:
         """How many dead letters were meant and could not go: not mended, too large, or without their topic."""
-        return self.counts[FAILED] + self.counts[REFUSED] + self.counts[MISSING]
+        return sum(self.counts[fate] for fate in FAILURES)
 
     @property
     def notes(self) -> list[str]:
