@@ -20,7 +20,7 @@ from orderkit.errors import OrderkitError
 
 SECOND_LOOK = 0.2  # seconds between a claim and the second look: longer than a commit takes
 RENEWED = 10.0  # seconds after which a replay that commits nothing renews its claim
-EXPIRED = 60.0  # seconds after which a claim from another machine counts no more
+EXPIRED = 90.0  # seconds after which a claim counts no more: a replay waits 60 for an acknowledgement
 
 _here = set[str]()  # claims of this process
 
@@ -63,10 +63,12 @@ class Claim:
 
     @property
     def is_live(self) -> bool:
-        """Whether that replay may be still at work: its process is there, or where nobody knows, it is not long ago."""
-        if self.host == socket.gethostname():
-            return self.id in _here if self.process == os.getpid() else is_alive(self.process)
-        return time.time() - self.at < EXPIRED
+        """Whether that replay may still be at work: it has said so not long ago, and its process, if here, is there."""
+        if time.time() - self.at >= EXPIRED:
+            return False
+        if self.host != socket.gethostname():
+            return True
+        return self.id in _here if self.process == os.getpid() else is_alive(self.process)
 
 
 def refuse_others(group: str, claims: Iterable[Claim | None], mine: Claim) -> None:

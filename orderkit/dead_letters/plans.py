@@ -118,7 +118,8 @@ def make_plan(names: Sequence[str]) -> Plan:
     own_first = _first(names, OWN_ORIGIN[0]), _first(names, OWN_ORIGIN[1]), _first(names, OWN_ORIGIN[2])
     value = _first(names, ORIGINAL_VALUE)
     if dialect is None:
-        kept = tuple(i for i, name in enumerate(names) if not (own and name.startswith(PREFIX)))
+        added = set(filter(lambda name: name.startswith(PREFIX), names)) if own else {REPLAY_COUNT, ORIGINAL_VALUE}
+        kept = tuple(i for i, name in enumerate(names) if name not in added)
         return Plan(None, (), kept, own_first if own else NOWHERE, own, replays, value)
     told = [(dialect.tells(name), i) for i, name in enumerate(names)]
     known = [(name, i) for name, i in told if name is not None and names[i] not in (REPLAY_COUNT, ORIGINAL_VALUE)]
