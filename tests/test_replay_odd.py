@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigResource,
     ResourceType,
 )
-from helpers import Kit, Record, open_broker, rarely, shorten_sessions, wait_for, within
+from helpers import Kit, Record, average_of, open_broker, rarely, shorten_sessions, wait_for, within
 from test_replay import dead_thirds, other_topic, replay, replayed
 
 from orderkit.brokers import ApacheBroker
@@ -28,7 +28,7 @@ from orderkit.dead_letters.claims import EXPIRED, Claim, refuse_others
 from orderkit.dead_letters.positions import Position
 from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
-from orderkit.dead_letters.seen import ReplayCheck
+from orderkit.dead_letters.seen import ReplayCheck, check_replays
 from orderkit.errors import OrderkitError
 
 
@@ -204,6 +204,21 @@ def test_of_replays_that_begin_at_the_same_moment_at_most_one_is_at_work() -> No
     assert set(ends) <= {"at work", "{'moved': 20}"}
     replay(kit, check=False)
     assert len(replayed(kit)) == 20
+
+
+def test_a_double_replay_costs_the_average_what_the_report_says() -> None:
+    """Replayed once each order counts once; replayed again without the look, the average is wrong by those reported."""
+    kit, orders = dead_thirds()
+    replay(kit)
+    kit.consumer().run(orders=20)
+    assert (kit.state().average, check_replays(kit.connection, kit.topic).doubled) == (average_of(orders), 0)
+    assert replay(kit, group="second." + kit.group).counts == {"doubled": 20}
+    replay(kit, group="third." + kit.group, check=False, limit=7)
+    kit.consumer().run(orders=7)
+    found = check_replays(kit.connection, kit.topic)
+    twice = [orders[offset * kit.partitions + partition] for (_, partition, offset), _ in found.examples]
+    assert (found.doubled, len(twice)) == (7, 7)
+    assert kit.state().average == average_of([*orders, *twice])
 
 
 def test_a_claim_ends_with_its_process_or_its_time() -> None:

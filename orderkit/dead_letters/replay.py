@@ -222,7 +222,10 @@ class Replay:
                     sender.renew()
                 return self.is_stopped
 
-            report.checks[name] = check_replays(self._connection, name, router.seen, stop)
+            try:
+                report.checks[name] = check_replays(self._connection, name, router.seen, stop)
+            except OrderkitError as error:
+                raise OrderkitError(f"{error} With --no-check it is not searched for earlier replays.") from None
             if self.is_stopped:
                 raise Stopped
         return many
