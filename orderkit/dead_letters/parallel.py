@@ -11,7 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
-from orderkit.dead_letters.replay import Replay, Watcher, refuse_hopeless
+from orderkit.dead_letters.refusals import refuse_hopeless
+from orderkit.dead_letters.replay import Replay, Watcher
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection

@@ -11,23 +11,24 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from confluent_kafka import Message
 
 from orderkit.consuming.calm import calm_collector
-from orderkit.dead_letters.batch import MISSING, NOWHERE, REFUSED, UNKNOWN, Batch
+from orderkit.dead_letters.batch import REFUSED, Batch
 from orderkit.dead_letters.claims import RENEWED
-from orderkit.dead_letters.dialects import DIALECTS
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.mending import Mender
 from orderkit.dead_letters.positions import Position
 from orderkit.dead_letters.reader import read_batches
+from orderkit.dead_letters.refusals import refuse_circles, refuse_hopeless, refuse_strangers
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.dead_letters.routing import Router
 from orderkit.dead_letters.seen import check_replays
-from orderkit.dead_letters.sending import Sender, TransactionalSender
+from orderkit.dead_letters.sending import Sender
+from orderkit.dead_letters.transacting import TransactionalSender
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 from orderkit.orders.avro import Codec
@@ -35,7 +36,6 @@ from orderkit.orders.avro import Codec
 LOOK = 1000  # records without a known header after which a topic holds no dead letters
 PORTION = 10_000  # records that are read, written and committed together
 BEAT = 0.1  # seconds between two looks at the brakes
-
 
 Watcher = Callable[[ReplayReport], object]
 
@@ -86,7 +86,7 @@ class Replay:
         check: bool = True,
         partitions: Sequence[int] | None = None,
     ) -> None:
-        _refuse_circles(source, to, parking)
+        refuse_circles(source, to, parking)
         if max_replays < 1 or (rate is not None and not rate > 0) or (limit is not None and limit < 0):
             raise UsageError("A replay needs max replays of 1 or more, a rate above 0, and a limit of 0 or more.")
         only = only or LetterFilter()
@@ -126,11 +126,8 @@ class Replay:
         Raises:
             OrderkitError: the topic holds no dead letters, or a target is missing.
         """
-        sender = Sender(self._connection, self.source, self.group)
-        try:
+        with closing(Sender(self._connection, self.source, self.group)) as sender:
             return self._work(sender.positions(self.marks), None, watch)
-        finally:
-            sender.close()
 
     def run(self, watch: Watcher = lambda _report: None) -> ReplayReport:
         """Move dead letters until the end that the topic had when this began, the limit, or `stop`.
@@ -144,11 +141,8 @@ class Replay:
         if parking := self._routing["parking"]:
             self._connection.partitions(parking)
         kind = TransactionalSender if self._exactly_once else Sender
-        sender = kind(self._connection, self.source, self.group, min(self.marks, default=0))
-        try:
+        with closing(kind(self._connection, self.source, self.group, min(self.marks, default=0))) as sender:
             return self._work(sender.begin(self.marks), sender, watch)
-        finally:
-            sender.close()
 
     def _work(self, positions: dict[int, Position], sender: Sender | None, watch: Watcher) -> ReplayReport:
         report = ReplayReport(self.source, self.group)
@@ -159,7 +153,7 @@ class Replay:
         with calm_collector(), suppress(Stopped):
             for messages in self._chunks(positions):
                 if self.is_stopped:
-                    raise Stopped
+                    break
                 batch = router.route(messages, self._limit - report.written)
                 changed = _advance(positions, messages, batch)
                 report.add(batch, sum(batch.counts.values()))
@@ -231,50 +225,10 @@ class Replay:
         return many
 
 
-def refuse_strangers(report: ReplayReport, enough: int) -> None:
-    """Refuse a topic of which so many records were looked at, and none is a dead letter.
-
-    Raises:
-        OrderkitError: it is no dead-letter topic.
-    """
-    if report.counts[UNKNOWN] == report.looked >= enough:
-        names = ", ".join(dialect.name for dialect in DIALECTS)
-        raise OrderkitError(
-            f"Topic {report.source} holds no dead letters: none of the {report.looked} records looked at has headers "
-            f"of {names}. Name a dead-letter topic with --dlq-topic."
-        )
-
-
-def refuse_hopeless(report: ReplayReport) -> None:
-    """Refuse a replay of which no letter can go anywhere.
-
-    Raises:
-        OrderkitError: what is missing.
-    """
-    refuse_strangers(report, 1)
-    if report.counts[NOWHERE] == report.looked > 0:
-        raise OrderkitError(
-            f"The dead letters in {report.source} do not say which topic they come from. Name one with --to TOPIC."
-        )
-    if report.counts[MISSING] == report.looked > 0:
-        (name, _), *_ = report.missing.most_common(1)
-        raise OrderkitError(
-            f"The dead letters in {report.source} come from topic {name!r}, which does not exist, or may not be seen. "
-            "Create it, or name another with --to TOPIC."
-        )
-
-
 def default_group(source: str, to: str | None = None, only: LetterFilter | None = None) -> str:
     """Name the group of a replay: the same source, target and filter go on where the last one ended."""
     told = repr((to, str(only or "")))
     return f"orderkit.replay.{source}.{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-
-
-def _refuse_circles(source: str, to: str | None, parking: str | None) -> None:
-    if source in (to, parking):
-        raise UsageError(f"Source and target are both {source}: the replay would never end. Name another topic.")
-    if to is not None and to == parking:
-        raise UsageError(f"Target and parking topic are both {to}. Name another topic.")
 
 
 def _advance(positions: dict[int, Position], messages: Sequence[Message], batch: Batch) -> set[int]:

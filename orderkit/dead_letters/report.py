@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from orderkit.dead_letters.batch import FAILURES, MOVED, PARKED, REFUSED, Batch
-from orderkit.dead_letters.routing import Instead
 from orderkit.dead_letters.seen import ReplayCheck
+from orderkit.dead_letters.ways import Instead
 
 ERRORS_TOLD = 5
 NAMES_TOLD = 5

@@ -27,18 +27,9 @@ from orderkit.dead_letters.plans import MANY_PLANS
 from orderkit.dead_letters.reader import DeadLetterRecord, last_offsets
 from orderkit.dead_letters.seen import nothing_seen
 from orderkit.dead_letters.story import Headers, header_list
-from orderkit.dead_letters.ways import Way, make_way
+from orderkit.dead_letters.ways import BY_KEY, INSTEAD, Way, make_way
 from orderkit.errors import OrderkitError
 from orderkit.orders.avro import Codec
-
-BY_KEY = -1
-
-
-class Instead(int):
-    """By key, because the partition that a record came from is not there; Kafka's client reads it as `BY_KEY`."""
-
-
-INSTEAD = Instead(BY_KEY)
 
 
 class Stays:

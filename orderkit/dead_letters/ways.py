@@ -1,4 +1,4 @@
-"""Which headers go back with a dead letter: worked out once for all records with the same header names."""
+"""Which way a dead letter goes back, and with which headers: worked out once for all with the same header names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from typing import Any, NamedTuple
 from orderkit.dead_letters.dialects import OWN_ORIGIN
 from orderkit.dead_letters.plans import NO_ORIGIN, Plan, plan_for
 from orderkit.dead_letters.story import Headers
+
+BY_KEY = -1
+
+
+class Instead(int):
+    """By key, because the partition that a record came from is not there; Kafka's client reads it as `BY_KEY`."""
+
+
+INSTEAD = Instead(BY_KEY)
 
 
 class Way(NamedTuple):
