@@ -25,6 +25,7 @@ from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import Headers
 from orderkit.dead_letters import replay as replaying
 from orderkit.dead_letters.claims import EXPIRED, Claim, refuse_others
+from orderkit.dead_letters.journal import read_journal
 from orderkit.dead_letters.positions import Position
 from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
@@ -258,6 +259,11 @@ def test_ctrl_c_in_the_middle_is_130_and_the_same_command_goes_on(name: str, req
     assert 3 <= moved < 100
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, f"{100 - moved}  moved" in done.stdout) == (0, True), done
+    journal = read_journal(kit.connection, pytest.fail, [kit.dead_letters])
+    assert [(it.end, it.moved, it.is_exact) for it in journal] == [
+        ("done", 100 - moved, True),
+        ("interrupted", moved, True),
+    ]
     assert len(replayed(kit)) == 100
 
 
@@ -289,3 +295,10 @@ def test_the_rate_makes_up_for_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[float] = []
     Replay(kit.connection, kit.dead_letters, rate=20.0).run(lambda _: times.append(time.monotonic()))
     assert times[-1] - times[0] >= 16 / 20  # the first two, and the last two, are not waited for
+
+
+def test_no_brake_holds_up_a_look_ahead() -> None:
+    """To see what would move takes no longer because it will move slowly."""
+    kit, _ = dead_thirds()
+    with within(5):
+        assert Replay(kit.connection, kit.dead_letters, rate=0.5).preview().counts == {"moved": 20}

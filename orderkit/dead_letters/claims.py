@@ -79,7 +79,9 @@ def refuse_others(group: str, claims: Iterable[Claim | None], mine: Claim) -> No
     """
     for claim in claims:
         if claim is not None and claim.id != mine.id and claim.is_live:
+            age = max(0.0, time.time() - claim.at)
             raise OrderkitError(
                 f"Another replay of group {group} is at work: {claim.user} on {claim.host}, process {claim.process}, "
-                f"{max(0, time.time() - claim.at):.0f} s ago. Wait until it has ended, or name a --group of your own."
+                f"{age:.0f} s ago. Wait until it has ended, or name a --group of your own. Were it killed and nobody "
+                f"knew, its claim would end in {EXPIRED - age:.0f} s."
             )

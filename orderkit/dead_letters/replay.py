@@ -151,7 +151,7 @@ class Replay:
         self.total += sum(len(position.stay) for position in positions.values())
         start = self._due = time.monotonic()
         with calm_collector(), suppress(Stopped):
-            for messages in self._chunks(positions):
+            for messages in self._chunks(positions, self._rate if sender is not None else float("inf")):
                 if self.is_stopped:
                     break
                 batch = router.route(messages, self._limit - report.written)
@@ -165,7 +165,8 @@ class Replay:
                 watch(report)
                 if report.written >= self._limit:
                     break
-                self._brake(len(batch.outgoing), sender)
+                if sender is not None:
+                    self._brake(len(batch.outgoing), sender)
         if sender is not None:
             sender.finish()
             self._settle(report, sender)
@@ -182,9 +183,9 @@ class Replay:
         for topic, *_ in sender.refused[report.counts[REFUSED] :]:
             report.take_back(topic, topic == self._routing["parking"])
 
-    def _chunks(self, positions: dict[int, Position]) -> Iterator[Sequence[Message]]:
+    def _chunks(self, positions: dict[int, Position], rate: float) -> Iterator[Sequence[Message]]:
         """Yield what is to be decided about, in portions that the rate allows for one beat."""
-        most = int(max(1, min(self._rate * BEAT, 1_000_000)))
+        most = int(max(1, min(rate * BEAT, 1_000_000)))
         since = {number: position.first for number, position in positions.items()}
         looks_back = any(position.stay for position in positions.values())
         for messages in read_batches(self._connection, self.source, since=since, most=PORTION, only=self.marks):
@@ -194,13 +195,12 @@ class Replay:
             for begin in range(0, len(wanted), most):
                 yield wanted[begin : begin + most]
 
-    def _brake(self, many: int, sender: Sender | None) -> None:
+    def _brake(self, many: int, sender: Sender) -> None:
         """Wait until the rate allows more; what was slow before is not made up for."""
         self._due = max(self._due + many / self._rate, time.monotonic())
         while not self.is_stopped and (left := self._due - time.monotonic()) > 0:
             self._stopped.wait(min(left, RENEWED))
-            if sender is not None:
-                sender.renew()
+            sender.renew()
 
     def _open_target(self, name: str, router: Router, report: ReplayReport, sender: Sender | None) -> int:
         """Count a target's partitions, 0 where there is no such topic; note what was replayed into it before.
