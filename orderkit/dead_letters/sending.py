@@ -19,6 +19,13 @@ from orderkit.kafka import Connection
 
 PATIENCE = 30.0  # seconds for an answer
 ON_THE_WAY = 2  # shipments that are not acknowledged yet; while one is answered the next is written
+# A broker that has just been started, or has taken a group over, answers so for a moment.
+UNDECIDED = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+}
 PRODUCER_SETTINGS = {
     "message_max_bytes": 100_000_000,
     "queue_buffering_max_messages": 500_000,
@@ -62,16 +69,20 @@ class Sender:
             OrderkitError: the broker does not say.
         """
         wanted = [TopicPartition(self.source, number) for number in marks]
+        commits = self._ask(lambda: self._offsets.committed(wanted, timeout=PATIENCE))
+        return {it.partition: Position.from_commit(it, marks[it.partition][0]) for it in commits}
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        """Ask for the group, and again while the brokers decide who has it."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                commits = self._offsets.committed(wanted, timeout=PATIENCE)
-            except KafkaException as error:  # a broker that has just started looks for the group
-                if time.monotonic() > deadline or not error.args[0].retriable():
+                return call()
+            except KafkaException as error:
+                passes = error.args[0].retriable() or error.args[0].code() in UNDECIDED
+                if not passes or time.monotonic() > deadline:
                     raise self._no_offsets(error.args[0]) from None
                 time.sleep(0.1)
-            else:
-                return {it.partition: Position.from_commit(it, marks[it.partition][0]) for it in commits}
 
     def begin(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, Position]:
         """Claim the partitions; give how far the group is.
@@ -199,10 +210,7 @@ class Sender:
 
     def _commit(self, positions: Positions) -> None:
         offsets = self._to_offsets(positions)
-        try:
-            done: Any = self._offsets.commit(offsets=offsets, asynchronous=False) if offsets else []
-        except KafkaException as error:
-            raise self._no_offsets(error.args[0]) from None
+        done = self._ask(lambda: self._offsets.commit(offsets=offsets, asynchronous=False)) if offsets else []
         if failed := [it.error for it in done or () if it.error]:
             raise self._no_offsets(failed[0])
 
