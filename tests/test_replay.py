@@ -67,7 +67,7 @@ def replay(kit: Kit, **settings: Any) -> ReplayReport:
 
 def other_topic(kit: Kit, partitions: int = 4) -> str:
     """Make one more topic."""
-    name = f"{kit.topic}.other"
+    name = f"other.{kit.topic}"
     kit.connection.create_topics({name: partitions})
     return name
 

@@ -146,7 +146,7 @@ def test_killed_at_a_random_point_it_loses_none_and_doubles_none(seed: int, apac
     """However often it is killed, the same command at last has moved each letter, once; the journal tells the kills."""
     plan = Plan.of(seed)
     kit = Kit(plan.partitions[0], apache)
-    target = f"{kit.topic}.target"
+    target = f"target.{kit.topic}"
     kit.connection.create_topics({target: plan.partitions[1]})
     if plan.shared:
         create_journal(kit.connection, kit.topic)

@@ -56,7 +56,7 @@ class Sender:
         self._noted: dict[int, Position] = {}
         self._noted_at = 0.0
         self._connection, self._opened = connection, list[Producer]()
-        # What a killed transaction has left open is told as it was before; `begin` ends it, and reads again.
+        # For a first look: a transaction that a killed replay has left open hides nothing.
         self._offsets = connection.consumer(group, isolation_level="read_uncommitted")
 
     def positions(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, Position]:
@@ -91,7 +91,9 @@ class Sender:
             OrderkitError: somebody else is at work on one of them, or the broker does not let us.
         """
         refuse_others(self.group, (it.claim for it in self.positions(marks).values()), self._claim)
-        self._opened.append(self._open(self._connection))
+        self._opened.append(self._open(self._connection))  # this ends what a killed replay has left open
+        self._offsets.close()
+        self._offsets = self._connection.consumer(self.group)  # from now on nothing may be undecided
         self._claim.enter()
         claimed = {number: replace(it, claim=self._claim) for number, it in self.positions(marks).items()}
         self._commit(claimed)
@@ -166,10 +168,10 @@ class Sender:
                     again = producer.poll(0.1)
                     deadline = time.monotonic() + PATIENCE if again else deadline
                     if time.monotonic() > deadline:
-                        raise self._refused(f"topic {topic} takes nothing") from None
+                        raise self._unwritten(f"topic {topic} takes nothing") from None
                 except KafkaException as error:  # larger than the client sends, or the topic has gone
                     if error.args[0].code() != TOO_LARGE or told is shipment:
-                        raise self._refused(error.args[0].str()) from None
+                        raise self._unwritten(error.args[0].str()) from None
                     told(error.args[0], None)
                     break
         producer.poll(0)
@@ -184,7 +186,7 @@ class Sender:
             told = (
                 shipment.error.str() if isinstance(shipment.error, KafkaError) else str(shipment.error or "no answer")
             )
-            raise self._refused(told)
+            raise self._unwritten(told)
         self._refuse(shipment.refused)
         settled = self._settled(shipment)
         self._commit(settled)
@@ -220,7 +222,7 @@ class Sender:
         self.acknowledged += many
         self._noted_at = time.monotonic()
 
-    def _refused(self, told: str) -> OrderkitError:
+    def _unwritten(self, told: str) -> OrderkitError:
         return OrderkitError(
             f"A record could not be written: {told}. What was acknowledged is noted; "
             "run the same command again to go on."

@@ -52,7 +52,7 @@ class TransactionalSender(Sender):
             producer.poll(0)  # its report may be still to come
             if not shipment.refused:
                 self._abort()
-                raise self._refused(error.args[0].str()) from None
+                raise self._unwritten(error.args[0].str()) from None
         except OrderkitError:
             self._abort()
             raise
