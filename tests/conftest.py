@@ -84,6 +84,14 @@ def _pytest_watches_for_freezes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what a user's folder would keep, the journal of replays, out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORDERKIT_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def apache() -> Iterator[ApacheBroker]:
     """One real broker for the whole session. `ORDERKIT_REQUIRE_KAFKA=1` makes it a failure that there is none."""

@@ -155,8 +155,8 @@ def test_replay_without_a_terminal_is_a_dry_run_until_yes(kit: Kit, capsys: Capt
     assert status == 0
     assert "10  would move to" in out
     assert "Add --yes to move" in out
-    status, out, _ = orderkit(kit, "replay", "--reason", "permanent", "--yes", capsys=capsys)
-    assert (status, "10  moved to" in out) == (0, True)
+    status, out, err = orderkit(kit, "replay", "--reason", "permanent", "--yes", capsys=capsys)
+    assert (status, "10  moved to" in out, "looking through" in out + err) == (0, True, False)
     kit.consumer().run(orders=10)
     assert kit.state().average == average_of(ORDERS)
     status, out, _ = orderkit(kit, "replay", "--reason", "permanent", "--yes", capsys=capsys)
@@ -224,7 +224,7 @@ def test_a_filter_without_a_match_moves_nothing_and_says_so(kit: Kit, capsys: Ca
 
 @pytest.mark.parametrize(("answer", "moved"), [("y", 11), ("n", 0)])
 def test_on_a_terminal_replay_shows_and_asks(kit: Kit, answer: str, moved: int) -> None:
-    """On a terminal the dry run comes first; only a yes moves the records."""
+    """On a terminal the dry run comes first, with a progress bar; only a yes moves the records."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "orderkit", "dlq", "replay", "--dlq-topic", kit.dead_letters]
     command += ["--bootstrap-server", kit.connection.bootstrap]
@@ -232,6 +232,7 @@ def test_on_a_terminal_replay_shows_and_asks(kit: Kit, answer: str, moved: int) 
         os.close(theirs)
         seen = _read_until(ours, f"Move {11} records?")
         assert "11  would move to" in seen
+        assert f"looking through {kit.dead_letters}" in seen
         os.write(ours, f"{answer}\n".encode())
         rest = _read_until(ours, None)
         assert process.wait(20) == 0

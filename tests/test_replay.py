@@ -67,7 +67,7 @@ def replay(kit: Kit, **settings: Any) -> ReplayReport:
 
 def other_topic(kit: Kit, partitions: int = 4) -> str:
     """Make one more topic."""
-    name = f"{kit.topic}.other"
+    name = f"other.{kit.topic}"
     kit.connection.create_topics({name: partitions})
     return name
 
@@ -415,7 +415,7 @@ def test_exactly_once_shows_nothing_of_a_failed_transaction(apache: ApacheBroker
     """A transaction that fails before its offsets are in leaves no visible record, and the next replay moves all."""
     kit, _ = dead_thirds(kit=Kit(4, apache))
     target = other_topic(kit)
-    from orderkit.dead_letters.sending import TransactionalSender
+    from orderkit.dead_letters.transacting import TransactionalSender
 
     def refuse(*_: object) -> Any:
         raise OrderkitError("killed here")

@@ -27,6 +27,9 @@ from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.loop import Handler, accept
 from orderkit.crash.plan import CrashPlan
 from orderkit.crash.trial import Trial
+from orderkit.dead_letters.journal import create_journal, journal_topic, read_journal
+from orderkit.dead_letters.noting import Journal
+from orderkit.dead_letters.replay import Replay
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection, connect
 from orderkit.orders.order import Order
@@ -261,11 +264,15 @@ def kit(guarded: ApacheBroker) -> Kit:
 
 def bobs_consumer(kit: Kit, guarded: ApacheBroker, handler: Handler = accept) -> RetryingConsumer:
     """Open a consumer with bob's rights."""
-    config = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "bob"}
-    bob = Connection(guarded.address("SASL"), {**config, "sasl.password": BOBS})
     return RetryingConsumer(
-        bob, handler, group=kit.group, topic=kit.topic, dead_letters=kit.dead_letters, policy=AT_ONCE
+        as_bob(guarded), handler, group=kit.group, topic=kit.topic, dead_letters=kit.dead_letters, policy=AT_ONCE
     )
+
+
+def as_bob(guarded: ApacheBroker) -> Connection:
+    """Connect with bob's rights."""
+    config = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "bob"}
+    return Connection(guarded.address("SASL"), {**config, "sasl.password": BOBS})
 
 
 def refuse(_order: Order, _attempt: int) -> None:
@@ -323,3 +330,26 @@ def test_a_right_that_comes_back_is_enough(kit: Kit, guarded: ApacheBroker) -> N
         rights.grant(TOPIC, kit.dead_letters, AclOperation.WRITE)
         wait_for(lambda: kit.offsets() == {0: 20})
     assert len(kit.letters()) == 20
+
+
+def test_a_replay_needs_no_right_but_to_read_to_write_and_to_commit(kit: Kit, guarded: ApacheBroker) -> None:
+    """With those three all moves; its journal is in a file where the topic is hidden, or refused, with a line then."""
+    kit.consumer(refuse, policy=AT_ONCE).run(orders=20)
+    create_journal(kit.connection, kit.dead_letters)
+    rights, bob, told = Rights(guarded), as_bob(guarded), list[str]()
+    rights.grant(TOPIC, kit.dead_letters, AclOperation.READ)
+    rights.grant(TOPIC, kit.topic, AclOperation.WRITE)
+    rights.grant(GROUP, kit.group, AclOperation.READ)
+    with pytest.raises(OrderkitError, match=r"authorization failed.*--no-check"):
+        Replay(bob, kit.dead_letters, group=kit.group, limit=5).run()
+    for seen in (False, True):
+        if seen:
+            rights.grant(TOPIC, journal_topic(kit.dead_letters), AclOperation.DESCRIBE)
+            wait_for(lambda: journal_topic(kit.dead_letters) in bob.metadata().topics)
+        with Journal(bob, kit.dead_letters, told.append) as journal:
+            report = Replay(bob, kit.dead_letters, group=kit.group, check=False, limit=10).run(journal.watch)
+            journal.watch(report)
+        assert report.counts == {"moved": 10}
+        assert len(told) == seen
+    assert "authorization failed" in told[0]
+    assert [entry.written for entry in read_journal(kit.connection, pytest.fail, [kit.dead_letters])] == [10, 10]

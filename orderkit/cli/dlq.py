@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from orderkit.cli.dlq_files import export, import_
+from orderkit.cli.history import history
 from orderkit.cli.letters import (
     filter_options,
     format_option,
@@ -53,7 +54,7 @@ def dlq() -> None:
     """Look at dead letters (what they are, where they came from, and why) and move them back."""
 
 
-for command in (replay, export, import_):
+for command in (replay, history, export, import_):
     dlq.add_command(command)
 
 

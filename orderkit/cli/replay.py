@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,17 +20,33 @@ from orderkit.cli.options import (
     print_json,
     reading_options,
 )
-from orderkit.cli.signals import stop_on_signal
+from orderkit.cli.signals import Interrupted, stop_on_signal
 from orderkit.cli.types import COUNT, SOME, Number, examples
 from orderkit.dead_letters import DLQ_CONFIG
-from orderkit.dead_letters.batch import DOUBLED, FAILED, FILTERED, LEFT, MOVED, PARKED, SPENT, UNKNOWN
+from orderkit.dead_letters.batch import (
+    DOUBLED,
+    FAILED,
+    FILTERED,
+    LEFT,
+    MISSING,
+    MOVED,
+    NOWHERE,
+    PARKED,
+    REFUSED,
+    SPENT,
+    UNKNOWN,
+)
 from orderkit.dead_letters.mending import Mender, load_transform
+from orderkit.dead_letters.noting import Journal
 from orderkit.dead_letters.parallel import ParallelReplay
 from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import UsageError
+from orderkit.kafka import Connection
 from orderkit.kafka.names import check_group, check_topic
 from orderkit.show.printable import say
+
+log = logging.getLogger("orderkit")
 
 ABANDONED = "interrupted; the same command goes on where it was."
 
@@ -39,6 +56,9 @@ FATES = {
     SPENT: "left: replayed too often, and there is no --parking",
     DOUBLED: "left: replayed before, would count twice",
     UNKNOWN: "left: no header of any known dialect",
+    NOWHERE: "left: do not say where they came from; --to TOPIC moves them",
+    MISSING: "left: THEIR TOPIC IS NOT THERE",
+    REFUSED: "left: THEIR TARGET REFUSES THEM, they are too large for it",
     LEFT: "left: the transform gave None",
     FAILED: "left: THE TRANSFORM FAILED",
     FILTERED: "left: not meant by the filter",
@@ -81,30 +101,41 @@ FATES = {
 def replay(**options: Any) -> int:
     """Move dead letters back to where they came from. Shows what would move, and asks, before it moves anything.
 
-    It may be interrupted, or killed, at any point: the same command goes on where it was.
+    It may be interrupted, or killed, at any point: the same command goes on where it was. `dlq history` shows who
+    replayed what, and how it ended.
     """
     if options["yes"] and options["dry_run"]:
         raise UsageError("--yes and --dry-run exclude each other.")
-    make = _maker(options)
+    connection = make_connection(options)
+    settings = _settings(connection, options)
+    make = _maker(connection, options, settings)
     if not options["yes"] and not _wanted(make(), options):
         return 0
     job = make()
     ending = stop_on_signal(job.stop, lambda: "Records under way are awaited", ABANDONED)
-    with ending, _bar(job, options) as watch:
-        report = job.run(watch)
+    with ending, _bar(job, options) as watch, _journal(connection, job, options, str(settings["only"])) as journal:
+
+        def watched(report: ReplayReport) -> None:
+            journal.watch(report)
+            watch(report)
+
+        report = job.run(watched)
+        journal.watch(report)
     _tell(report, options, "moved")
+    if report.interrupted:
+        far = f"{report.looked} of {job.total} dead letters looked at, {report.written} moved"
+        raise Interrupted(told=f"interrupted: {far}; the same command goes on there.")
     return 1 if report.failed else 0
 
 
-def _maker(options: dict[str, Any]) -> Callable[[], Job]:
-    """Read the options; give a function that makes the job, once to look and once to move."""
-    connection, codec = make_connection(options), make_codec(options)
-    only, source, parking = make_filter(options, codec), options["dlq_topic"], options["parking"]
-    transform = options["transform"]
+def _settings(connection: Connection, options: dict[str, Any]) -> dict[str, Any]:
+    """Read the options; make the parking topic if it is missing."""
+    codec, source, parking = make_codec(options), options["dlq_topic"], options["parking"]
+    only, transform = make_filter(options, codec), options["transform"]
     mender = Mender(load_transform(transform), options["schema"], codec) if transform else None
     if parking is not None and parking not in (source, options["to"]) and not options["dry_run"]:
         connection.create_topics({parking: len(connection.partitions(source))}, DLQ_CONFIG)
-    settings: dict[str, Any] = {
+    return {
         "to": options["to"],
         "only": only,
         "group": options["group"],
@@ -117,15 +148,32 @@ def _maker(options: dict[str, Any]) -> Callable[[], Job]:
         "exactly_once": options["exactly_once"],
         "check": not options["no_check"],
     }
+
+
+def _maker(connection: Connection, options: dict[str, Any], settings: dict[str, Any]) -> Callable[[], Job]:
+    """Give a function that makes the job, once to look and once to move."""
+    source = options["dlq_topic"]
     if options["jobs"] > 1:
         return lambda: ParallelReplay(connection, source, options["jobs"], **settings)
     return lambda: Replay(connection, source, **settings)
+
+
+def _journal(connection: Connection, job: Job, options: dict[str, Any], only: str) -> Journal:
+    names = ("rate", "limit", "max_replays", "parking", "transform", "jobs", "exactly_once")
+    told = {name: options[name] for name in names if options[name]}
+
+    def warn(text: str) -> None:
+        log.warning("%s", text, extra={"event": "journal"})
+
+    return Journal(connection, job.source, warn, to=options["to"], group=job.group, only=only, settings=told)
 
 
 def _wanted(job: Job, options: dict[str, Any]) -> bool:
     """Show what would move; whether to go on."""
     with stop_on_signal(job.stop), _bar(job, options) as watch:
         report = job.preview(watch)
+    if report.interrupted:
+        raise Interrupted(told="interrupted; nothing was moved.")
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not options["dry_run"] and not options["as_json"]
     _tell(report, options, "would move")
     if not report.written:

@@ -6,11 +6,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-MOVED, PARKED, FILTERED, UNKNOWN, SPENT, DOUBLED, LEFT, FAILED = (
-    "moved", "parked", "filtered", "unknown", "spent", "doubled", "left", "failed",
-)  # fmt: skip
+from confluent_kafka import Message
 
-Outgoing = tuple[str, bytes | None, bytes | None, int, list[Any]]  # topic, value, key, partition, headers
+MOVED, PARKED, FILTERED, UNKNOWN, SPENT, DOUBLED, LEFT, FAILED, NOWHERE, MISSING, REFUSED = (
+    "moved", "parked", "filtered", "unknown", "spent", "doubled", "left", "failed", "nowhere", "missing", "refused",
+)  # fmt: skip
+FAILURES = (FAILED, REFUSED, MISSING)  # what was meant to move, and could not
+
+# Topic, value, key, partition, headers, and the dead letter itself.
+Outgoing = tuple[str, bytes | None, bytes | None, int, list[Any], Message]
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Batch:
         taken: partition to the offset after the last dead letter that was decided about.
         stay: partition and offset of those that the next replay tries again.
         errors: what a transform raised.
+        missing: how many came from which topic that is not there.
     """
 
     outgoing: list[Outgoing] = field(default_factory=list)
@@ -30,6 +35,7 @@ class Batch:
     taken: dict[int, int] = field(default_factory=dict)
     stay: list[tuple[int, int]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    missing: Counter[str] = field(default_factory=Counter)
 
     @property
     def targets(self) -> Counter[str]:

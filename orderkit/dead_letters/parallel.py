@@ -11,7 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
-from orderkit.dead_letters.replay import Replay, Watcher, refuse_strangers
+from orderkit.dead_letters.refusals import refuse_hopeless
+from orderkit.dead_letters.replay import Replay, Watcher
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
@@ -45,7 +46,7 @@ class ParallelReplay:
         rate = settings.get("rate")
         self._settings = {**settings, "group": self.group, "rate": rate and rate / len(self._shares)}
         self._connection, self._context = connection, get_context("spawn")
-        self._stopped, self._done = self._context.Event(), self._context.Array("q", 2 * len(self._shares))
+        self._stopped, self._done = self._context.Event(), self._context.Array("q", 3 * len(self._shares))
 
     def stop(self) -> None:
         """Stop after the records under way; what is done stays done."""
@@ -80,15 +81,16 @@ class ParallelReplay:
                 ) from None
             finally:
                 self._stopped.set()  # the others need not go on
-        refuse_strangers(report, 1)
+        refuse_hopeless(report)
         report.seconds = time.monotonic() - start
         return report
 
     def _await(self, futures: list[Future[ReplayReport]], watch: Watcher) -> None:
         """Tell how far it is until all have ended, or one has failed."""
         while not all(future.done() for future in futures):
-            self.total = sum(self._done[1::2])
-            watch(ReplayReport(self.source, self.group, looked=sum(self._done[::2])))
+            self.total = sum(self._done[1::3])
+            looked, acknowledged = sum(self._done[::3]), sum(self._done[2::3])
+            watch(ReplayReport(self.source, self.group, looked=looked, acknowledged=acknowledged))
             if any(future.done() and future.exception() for future in futures):
                 return
             time.sleep(BEAT)
@@ -101,7 +103,10 @@ def _merged(reports: list[ReplayReport]) -> ReplayReport:
         whole.counts += report.counts
         whole.targets += report.targets
         whole.by_key += report.by_key
+        whole.missing += report.missing
         whole.waiting += report.waiting
+        whole.acknowledged += report.acknowledged
+        whole.interrupted |= report.interrupted
         whole.checks = {**report.checks, **whole.checks}
     return whole
 
@@ -122,7 +127,7 @@ def _move(i: int, connection: Connection, source: str, share: list[int], setting
 
 def _watcher(i: int, job: Replay) -> Callable[[ReplayReport], None]:
     def watch(report: ReplayReport) -> None:
-        _shared["done"][2 * i : 2 * i + 2] = [report.looked, job.total]
+        _shared["done"][3 * i : 3 * i + 3] = [report.looked, job.total, report.acknowledged]
         if _shared["stopped"].is_set() or os.getppid() != _shared["parent"]:  # nobody waits for it any more
             job.stop()
 

@@ -9,7 +9,9 @@ from orderkit.dead_letters.dialects import NUMBERS, ORIGINAL_VALUE, OWN_ORIGIN, 
 from orderkit.dead_letters.story import PREFIX, Headers
 
 LONGEST_INT = 8  # bytes of a number in binary
+INTS = {4, 8}  # bytes of a partition or an offset in binary, as Java writes int and long
 NOWHERE = -1, -1, -1
+NO_ORIGIN = "?", -1, -1
 MANY_PLANS = 1000  # ways to head a record; more in one topic means that the names hold data
 
 
@@ -54,14 +56,19 @@ class Plan:
         return {name: _text(headers[i][1], self.binary and number) for name, i, number in self.told if i in places}
 
     def origin(self, headers: Headers) -> tuple[str, int, int]:
-        """Read where a record was first, before any replay; what nobody wrote down is "?" or -1."""
+        """Read where a record was first, before any replay; what nobody wrote down is "?" or -1.
+
+        Where one of these headers is there and says nothing of the kind, the record has no origin at all.
+        """
         topic, partition, offset = self.first
         binary = self.binary and not self.own
-        return (
-            _text(headers[topic][1]) if topic >= 0 else "?",
-            _number(headers[partition][1], binary) if partition >= 0 else -1,
-            _number(headers[offset][1], binary) if offset >= 0 else -1,
-        )
+        name = _text(headers[topic][1]) if topic >= 0 else "?"
+        number = _number(headers[partition][1], binary) if partition >= 0 else -1
+        place = _number(headers[offset][1], binary) if offset >= 0 else -1
+        broken = not name or (partition >= 0 and number < 0) or (offset >= 0 and place < 0)
+        if broken:
+            return NO_ORIGIN
+        return name, number, place
 
     def replay_count(self, headers: Headers) -> int:
         """Read how often a record was replayed."""
@@ -78,6 +85,8 @@ def _text(value: str | bytes | None, binary: bool = False) -> str:
 
 def _number(value: str | bytes | None, binary: bool = False) -> int:
     """Read a number; -1 when it is none."""
+    if binary and (not isinstance(value, bytes) or len(value) not in INTS):
+        return -1
     try:
         return int(_text(value, binary))
     except ValueError:
@@ -109,7 +118,8 @@ def make_plan(names: Sequence[str]) -> Plan:
     own_first = _first(names, OWN_ORIGIN[0]), _first(names, OWN_ORIGIN[1]), _first(names, OWN_ORIGIN[2])
     value = _first(names, ORIGINAL_VALUE)
     if dialect is None:
-        kept = tuple(i for i, name in enumerate(names) if not (own and name.startswith(PREFIX)))
+        added = set(filter(lambda name: name.startswith(PREFIX), names)) if own else {REPLAY_COUNT, ORIGINAL_VALUE}
+        kept = tuple(i for i, name in enumerate(names) if name not in added)
         return Plan(None, (), kept, own_first if own else NOWHERE, own, replays, value)
     told = [(dialect.tells(name), i) for i, name in enumerate(names)]
     known = [(name, i) for name, i in told if name is not None and names[i] not in (REPLAY_COUNT, ORIGINAL_VALUE)]

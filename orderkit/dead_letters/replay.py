@@ -11,21 +11,24 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 from confluent_kafka import Message
 
 from orderkit.consuming.calm import calm_collector
-from orderkit.dead_letters.batch import UNKNOWN, Batch
-from orderkit.dead_letters.dialects import DIALECTS
+from orderkit.dead_letters.batch import REFUSED, Batch
+from orderkit.dead_letters.claims import RENEWED
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.mending import Mender
 from orderkit.dead_letters.positions import Position
 from orderkit.dead_letters.reader import read_batches
+from orderkit.dead_letters.refusals import refuse_circles, refuse_hopeless, refuse_strangers
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.dead_letters.routing import Router
 from orderkit.dead_letters.seen import check_replays
-from orderkit.dead_letters.sending import Sender, TransactionalSender
+from orderkit.dead_letters.sending import Sender
+from orderkit.dead_letters.transacting import TransactionalSender
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 from orderkit.orders.avro import Codec
@@ -34,8 +37,11 @@ LOOK = 1000  # records without a known header after which a topic holds no dead 
 PORTION = 10_000  # records that are read, written and committed together
 BEAT = 0.1  # seconds between two looks at the brakes
 
-
 Watcher = Callable[[ReplayReport], object]
+
+
+class Stopped(Exception):
+    """Somebody stopped a replay before its next batch."""
 
 
 class Replay:
@@ -80,13 +86,15 @@ class Replay:
         check: bool = True,
         partitions: Sequence[int] | None = None,
     ) -> None:
-        _refuse_circles(source, to, parking)
+        refuse_circles(source, to, parking)
         if max_replays < 1 or (rate is not None and not rate > 0) or (limit is not None and limit < 0):
             raise UsageError("A replay needs max replays of 1 or more, a rate above 0, and a limit of 0 or more.")
         only = only or LetterFilter()
         self.source, self.group = source, group or default_group(source, to, only)
         marks = connection.watermarks(source, "--dlq-topic")
         self.marks = marks if partitions is None else {number: marks[number] for number in partitions}
+        # Asked once: what letters call their topic may be anything, and many things.
+        self._topics = {name: len(it.partitions) for name, it in connection.metadata().topics.items()}
         self._alone = partitions is None
         self._connection, self._exactly_once, self._check = connection, exactly_once, check
         self._rate, self._limit = rate or float("inf"), float("inf") if limit is None else limit
@@ -94,7 +102,7 @@ class Replay:
             "to": to, "only": only, "max_replays": max_replays, "parking": parking, "mender": mender, "codec": codec,
         }  # fmt: skip
         self._stopped = threading.Event()
-        self.total = 0
+        self.total, self._due = 0, 0.0
         if to is not None:
             connection.partitions(to)
         if exactly_once and connection.is_embedded:
@@ -103,6 +111,11 @@ class Replay:
     def stop(self) -> None:
         """Stop after the records under way; what is done stays done."""
         self._stopped.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has asked it to stop."""
+        return self._stopped.is_set()
 
     def preview(self, watch: Watcher = lambda _report: None) -> ReplayReport:
         """Say what `run` would do now; nothing is written, no offset moves.
@@ -113,11 +126,8 @@ class Replay:
         Raises:
             OrderkitError: the topic holds no dead letters, or a target is missing.
         """
-        sender = Sender(self._connection, self.source, self.group)
-        try:
+        with closing(Sender(self._connection, self.source, self.group)) as sender:
             return self._work(sender.positions(self.marks), None, watch)
-        finally:
-            sender.close()
 
     def run(self, watch: Watcher = lambda _report: None) -> ReplayReport:
         """Move dead letters until the end that the topic had when this began, the limit, or `stop`.
@@ -131,22 +141,19 @@ class Replay:
         if parking := self._routing["parking"]:
             self._connection.partitions(parking)
         kind = TransactionalSender if self._exactly_once else Sender
-        sender = kind(self._connection, self.source, self.group, min(self.marks, default=0))
-        try:
-            report = self._work(sender.positions(self.marks), sender, watch)
-            sender.finish()
-        finally:
-            sender.close()
-        return report
+        with closing(kind(self._connection, self.source, self.group, min(self.marks, default=0))) as sender:
+            return self._work(sender.begin(self.marks), sender, watch)
 
     def _work(self, positions: dict[int, Position], sender: Sender | None, watch: Watcher) -> ReplayReport:
         report = ReplayReport(self.source, self.group)
-        router = Router(self.source, lambda name: self._open_target(name, router, report), **self._routing)
+        router = Router(self.source, lambda name: self._open_target(name, router, report, sender), **self._routing)
         self.total = sum(high - positions[number].next for number, (_, high) in self.marks.items())
         self.total += sum(len(position.stay) for position in positions.values())
-        start = time.monotonic()
-        with calm_collector():
-            for messages in self._chunks(positions):
+        start = self._due = time.monotonic()
+        with calm_collector(), suppress(Stopped):
+            for messages in self._chunks(positions, self._rate if sender is not None else float("inf")):
+                if self.is_stopped:
+                    break
                 batch = router.route(messages, self._limit - report.written)
                 changed = _advance(positions, messages, batch)
                 report.add(batch, sum(batch.counts.values()))
@@ -154,19 +161,31 @@ class Replay:
                     refuse_strangers(report, LOOK)
                 if sender is not None and changed:
                     sender.send(batch.outgoing, {number: positions[number] for number in changed})
+                    self._settle(report, sender)
                 watch(report)
-                if self._stopped.is_set() or report.written >= self._limit:
+                if report.written >= self._limit:
                     break
-                self._brake(start, report)
+                if sender is not None:
+                    self._brake(len(batch.outgoing), sender)
+        if sender is not None:
+            sender.finish()
+            self._settle(report, sender)
         if self._alone:
-            refuse_strangers(report, 1)
-        report.waiting = sum(len(position.stay) for position in positions.values())
+            refuse_hopeless(report)
+        report.interrupted = self.is_stopped and report.looked < self.total and report.written < self._limit
+        report.waiting = sum(len(position.stay) for position in positions.values()) + report.counts[REFUSED]
         report.seconds = time.monotonic() - start
         return report
 
-    def _chunks(self, positions: dict[int, Position]) -> Iterator[Sequence[Message]]:
+    def _settle(self, report: ReplayReport, sender: Sender) -> None:
+        """Take in what the broker has acknowledged, and what it refused."""
+        report.acknowledged = sender.acknowledged
+        for topic, *_ in sender.refused[report.counts[REFUSED] :]:
+            report.take_back(topic, topic == self._routing["parking"])
+
+    def _chunks(self, positions: dict[int, Position], rate: float) -> Iterator[Sequence[Message]]:
         """Yield what is to be decided about, in portions that the rate allows for one beat."""
-        most = int(max(1, min(self._rate * BEAT, 1_000_000)))
+        most = int(max(1, min(rate * BEAT, 1_000_000)))
         since = {number: position.first for number, position in positions.items()}
         looks_back = any(position.stay for position in positions.values())
         for messages in read_batches(self._connection, self.source, since=since, most=PORTION, only=self.marks):
@@ -176,43 +195,40 @@ class Replay:
             for begin in range(0, len(wanted), most):
                 yield wanted[begin : begin + most]
 
-    def _brake(self, start: float, report: ReplayReport) -> None:
-        if self._rate < float("inf"):
-            self._stopped.wait(max(0.0, start + report.written / self._rate - time.monotonic()))
+    def _brake(self, many: int, sender: Sender) -> None:
+        """Wait until the rate allows more; what was slow before is not made up for."""
+        self._due = max(self._due + many / self._rate, time.monotonic())
+        while not self.is_stopped and (left := self._due - time.monotonic()) > 0:
+            self._stopped.wait(min(left, RENEWED))
+            sender.renew()
 
-    def _open_target(self, name: str, router: Router, report: ReplayReport) -> int:
-        """Count a target's partitions; note what was replayed into it before."""
-        many = len(self._connection.partitions(name))
-        if self._check:
-            report.checks[name] = check_replays(self._connection, name, router.seen)
+    def _open_target(self, name: str, router: Router, report: ReplayReport, sender: Sender | None) -> int:
+        """Count a target's partitions, 0 where there is no such topic; note what was replayed into it before.
+
+        Raises:
+            Stopped: meanwhile.
+        """
+        many = self._topics.get(name, 0)
+        if self._check and many:
+
+            def stop() -> bool:
+                if sender is not None:
+                    sender.renew()
+                return self.is_stopped
+
+            try:
+                report.checks[name] = check_replays(self._connection, name, router.seen, stop)
+            except OrderkitError as error:
+                raise OrderkitError(f"{error} With --no-check it is not searched for earlier replays.") from None
+            if self.is_stopped:
+                raise Stopped
         return many
-
-
-def refuse_strangers(report: ReplayReport, enough: int) -> None:
-    """Refuse a topic of which so many records were looked at, and none is a dead letter.
-
-    Raises:
-        OrderkitError: it is no dead-letter topic.
-    """
-    if report.counts[UNKNOWN] == report.looked >= enough:
-        names = ", ".join(dialect.name for dialect in DIALECTS)
-        raise OrderkitError(
-            f"Topic {report.source} holds no dead letters: none of the {report.looked} records looked at has headers "
-            f"of {names}. Name a dead-letter topic with --dlq-topic."
-        )
 
 
 def default_group(source: str, to: str | None = None, only: LetterFilter | None = None) -> str:
     """Name the group of a replay: the same source, target and filter go on where the last one ended."""
     told = repr((to, str(only or "")))
     return f"orderkit.replay.{source}.{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-
-
-def _refuse_circles(source: str, to: str | None, parking: str | None) -> None:
-    if source in (to, parking):
-        raise UsageError(f"Source and target are both {source}: the replay would never end. Name another topic.")
-    if to is not None and to == parking:
-        raise UsageError(f"Target and parking topic are both {to}. Name another topic.")
 
 
 def _advance(positions: dict[int, Position], messages: Sequence[Message], batch: Batch) -> set[int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from orderkit.dead_letters.batch import FAILED, MOVED, PARKED, Batch
-from orderkit.dead_letters.routing import Instead
+from orderkit.dead_letters.batch import FAILURES, MOVED, PARKED, REFUSED, Batch
 from orderkit.dead_letters.seen import ReplayCheck
+from orderkit.dead_letters.ways import Instead
 
 ERRORS_TOLD = 5
+NAMES_TOLD = 5
 
 
 @dataclass
@@ -20,13 +21,16 @@ class ReplayReport:
         source: the dead-letter topic.
         group: whose offsets say how far the replay is.
         looked: dead letters that were decided about.
-        counts: how many had which fate: moved, parked, filtered, unknown, spent, doubled, left, failed.
+        counts: how many had which fate, in the words of `orderkit.dead_letters.batch`.
         targets: how many went to which topic.
         by_key: how many of those by key, because the target has no longer the partition that they came from.
         errors: the first few of what a transform raised.
         waiting: dead letters that stayed and are tried again by the next replay.
         checks: what the targets held before, by topic.
-        seconds: how long it took, without the look at the targets.
+        seconds: how long it took, the look at the targets included.
+        missing: how many came from which topic that is not there.
+        acknowledged: records that the broker has acknowledged, and whose offsets are noted.
+        interrupted: somebody stopped it before its end.
     """
 
     source: str
@@ -39,6 +43,9 @@ class ReplayReport:
     waiting: int = 0
     checks: dict[str, ReplayCheck] = field(default_factory=dict)
     seconds: float = 0.0
+    missing: Counter[str] = field(default_factory=Counter)
+    acknowledged: int = 0
+    interrupted: bool = False
 
     @property
     def written(self) -> int:
@@ -47,16 +54,21 @@ class ReplayReport:
 
     @property
     def failed(self) -> int:
-        """How many dead letters the transform could not mend."""
-        return self.counts[FAILED]
+        """How many dead letters were meant and could not go: not mended, too large, or without their topic."""
+        return sum(self.counts[fate] for fate in FAILURES)
 
     @property
     def notes(self) -> list[str]:
         """What else there is to know of a target, in one line for each."""
-        return [
+        by_key = [
             f"{many} of {self.targets[name]} to {name} by key: it has not the partitions that they came from"
             for name, many in self.by_key.items()
         ]
+        gone = [
+            f"{many} from {name}, which is no topic here: create it and run this again, or name another with --to"
+            for name, many in self.missing.most_common(NAMES_TOLD)
+        ]
+        return by_key + gone
 
     def add(self, batch: Batch, looked: int) -> None:
         """Count what became of a batch."""
@@ -65,6 +77,14 @@ class ReplayReport:
         self.targets += batch.targets
         self.by_key += Counter(record[0] for record in batch.outgoing if record[3].__class__ is Instead)
         self.errors += batch.errors[: ERRORS_TOLD - len(self.errors)]
+        self.missing += batch.missing
+
+    def take_back(self, topic: str, parked: bool) -> None:
+        """Count a record that its target refused."""
+        self.counts[PARKED if parked else MOVED] -= 1
+        self.counts[REFUSED] += 1
+        self.targets[topic] -= 1
+        self.counts, self.targets = +self.counts, +self.targets
 
     def as_dict(self) -> dict[str, object]:
         """Give it as JSON has it."""
@@ -75,8 +95,10 @@ class ReplayReport:
             "counts": dict(self.counts),
             "targets": dict(self.targets),
             "by_key": dict(self.by_key),
+            "missing": dict(self.missing),
             "errors": self.errors,
             "waiting": self.waiting,
             "doubled_before": {name: check.doubled for name, check in self.checks.items()},
             "seconds": round(self.seconds, 3),
+            "interrupted": self.interrupted,
         }

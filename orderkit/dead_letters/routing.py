@@ -7,7 +7,19 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
-from orderkit.dead_letters.batch import DOUBLED, FAILED, FILTERED, LEFT, MOVED, PARKED, SPENT, UNKNOWN, Batch
+from orderkit.dead_letters.batch import (
+    DOUBLED,
+    FAILED,
+    FILTERED,
+    LEFT,
+    MISSING,
+    MOVED,
+    NOWHERE,
+    PARKED,
+    SPENT,
+    UNKNOWN,
+    Batch,
+)
 from orderkit.dead_letters.dialects import ORIGINAL_VALUE, REPLAY_COUNT
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.mending import Mender, Unmended
@@ -15,18 +27,9 @@ from orderkit.dead_letters.plans import MANY_PLANS
 from orderkit.dead_letters.reader import DeadLetterRecord, last_offsets
 from orderkit.dead_letters.seen import nothing_seen
 from orderkit.dead_letters.story import Headers, header_list
-from orderkit.dead_letters.ways import Way, make_way
+from orderkit.dead_letters.ways import BY_KEY, INSTEAD, Way, make_way
 from orderkit.errors import OrderkitError
 from orderkit.orders.avro import Codec
-
-BY_KEY = -1
-
-
-class Instead(int):
-    """By key, because the partition that a record came from is not there; Kafka's client reads it as `BY_KEY`."""
-
-
-INSTEAD = Instead(BY_KEY)
 
 
 class Stays:
@@ -49,7 +52,7 @@ class Router:
 
     Args:
         source: the dead-letter topic.
-        partitions: gives a topic's number of partitions, or raises what is wrong with it.
+        partitions: gives a topic's number of partitions, 0 when it is not there, or raises what is wrong with it.
         to: the target of all; by default each goes back to where it came from first.
         only: which are meant.
         max_replays: a record that was replayed so often is not replayed again.
@@ -75,7 +78,9 @@ class Router:
         self._partitions = partitions
         self._looks = not self._only.is_empty or mender is not None
         self._ways: dict[tuple[str, ...], Way] = {}
-        self._targets: dict[str, tuple[str, int]] = {}
+        self._targets: dict[
+            str, tuple[str, int]
+        ] = {}  # where letters from a topic go, and how many partitions that has
         self._lanes: dict[tuple[bytes, bytes], Lane] = {}
         self._counts = [(REPLAY_COUNT, str(number).encode()) for number in range(max_replays + 2)]
         self.seen = nothing_seen()
@@ -84,7 +89,7 @@ class Router:
         """Decide about dead letters, in order, until `limit` of them are to be written.
 
         Raises:
-            OrderkitError: a target is missing, or is the dead-letter topic itself.
+            OrderkitError: a target cannot be read, or is the dead-letter topic itself.
         """
         batch = Batch()
         if self._looks or limit < len(messages):
@@ -123,17 +128,19 @@ class Router:
                         batch.counts[DOUBLED] += 1
                     else:
                         carried = [*way.carry(headers), count]
-                        out.append((lane.target, message.value(), message.key(), lane.partition, carried))
+                        out.append((lane.target, message.value(), message.key(), lane.partition, carried, message))
                     continue
             self._decide(message, None, batch)
         batch.counts[MOVED] += len(out) - batch.counts[MOVED] - batch.counts[PARKED]
 
     def _find_lane(self, topic: bytes | None, partition: bytes | None) -> Lane | None:
-        """Find where letters of a partition go, told in our own headers; `None` when somebody wrote into those."""
+        """Find where letters of a partition go, told in our own headers; `None` when that takes a closer look."""
         if not topic or not partition or not partition.isdigit():
             return None
         name, number = topic.decode(errors="replace"), int(partition)
         target, many = self._target(name)
+        if not many:
+            return None
         lane = Lane(self.seen[name, number, 1].again, target, self._place(number, many))
         self._lanes[topic, partition] = lane
         return lane
@@ -161,14 +168,20 @@ class Router:
         if plan.dialect is None:
             batch.counts[UNKNOWN] += 1
             return
-        topic, partition, offset = plan.origin(headers)
+        origin = topic, partition, offset = plan.origin(headers)
         count = plan.replay_count(headers)
         if count >= self._max:
             self._park(message, headers, batch)
             return
+        if topic == "?" and self._to is None:
+            batch.counts[NOWHERE] += 1
+            return
         target, many = self._target(topic)
+        if not many:
+            self._miss(message, topic, batch)
+            return
         seen = self.seen[topic, partition, count + 1]
-        if offset >= 0 and seen.again(offset):
+        if partition >= 0 and offset >= 0 and seen.again(offset):
             batch.counts[DOUBLED] += 1
             return
         value, more = message.value(), [self._counts[count + 1]]
@@ -180,8 +193,8 @@ class Router:
             if mended != value and plan.value < 0:
                 more.append((ORIGINAL_VALUE, value))  # type: ignore[arg-type]
             value = mended
-        carried = way.carried(headers, more)
-        batch.outgoing.append((target, value, message.key(), self._place(partition, many), carried))
+        carried = way.carried(headers, origin, more)
+        batch.outgoing.append((target, value, message.key(), self._place(partition, many), carried, message))
         batch.counts[MOVED] += 1
 
     def _find_way(self, names: tuple[str, ...]) -> Way:
@@ -197,8 +210,14 @@ class Router:
         if self._parking is None:
             batch.counts[SPENT] += 1
             return
-        batch.outgoing.append((self._parking, message.value(), message.key(), BY_KEY, list(headers)))
+        batch.outgoing.append((self._parking, message.value(), message.key(), BY_KEY, list(headers), message))
         batch.counts[PARKED] += 1
+
+    def _miss(self, message: Message, topic: str, batch: Batch) -> None:
+        """Leave a record whose topic is not there for the next replay."""
+        batch.counts[MISSING] += 1
+        batch.missing[topic] += 1
+        batch.stay.append((message.partition() or 0, message.offset() or 0))
 
     def _mend(self, looked: tuple[DeadLetterRecord, Any], batch: Batch) -> bytes | Stays | None:
         """Give the new value; `STAYS` for a dead letter that is not to be moved now."""
@@ -216,15 +235,10 @@ class Router:
         return STAYS
 
     def _target(self, origin: str) -> tuple[str, int]:
-        """Say where a record from `origin` goes, and how many partitions there are."""
+        """Say where a record from `origin` goes, and how many partitions there are: 0 where that is no topic."""
         found = self._targets.get(origin)
         if found is None:
             name = self._to or origin
-            if name == "?":
-                raise OrderkitError(
-                    f"Some dead letters in {self._source} do not say which topic they come from. "
-                    "Name one with --to TOPIC."
-                )
             if name == self._source:
                 raise OrderkitError(
                     f"Dead letters in {name} come from {name} itself: they would go round in circles. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from confluent_kafka import Message
 
 from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters.plans import find_plan
-from orderkit.dead_letters.reader import read_topic
+from orderkit.dead_letters.reader import read_batches
 from orderkit.dead_letters.story import header_list
 from orderkit.kafka import Connection
 
@@ -90,13 +91,15 @@ class ReplayCheck:
         """Count one replayed record."""
         self.replayed += 1
         self.by_count[count] += 1
-        if origin[2] >= 0 and seen[origin[0], origin[1], count].again(origin[2]):
+        if min(origin[1:]) >= 0 and seen[origin[0], origin[1], count].again(origin[2]):
             self.doubled += 1
             if len(self.examples) < EXAMPLES:
                 self.examples.append((origin, (message.partition() or 0, message.offset() or 0)))
 
 
-def check_replays(connection: Connection, topic: str, seen: Seen | None = None) -> ReplayCheck:
+def check_replays(
+    connection: Connection, topic: str, seen: Seen | None = None, stop: Callable[[], bool] = lambda: False
+) -> ReplayCheck:
     """Find the records of a topic that were replayed, and those that were replayed more than once for one failure.
 
     Each replay of a record raises its replay count, so two records with the same first origin and the same count are
@@ -106,14 +109,18 @@ def check_replays(connection: Connection, topic: str, seen: Seen | None = None) 
         connection: the cluster.
         topic: where replayed records went.
         seen: notes them, too.
+        stop: asked now and then whether to leave it.
 
     Raises:
         OrderkitError: no such topic, or the broker stopped answering.
     """
     found, seen = ReplayCheck(topic), nothing_seen() if seen is None else seen
     with calm_collector():
-        for message in read_topic(connection, topic):
-            headers: Any = header_list(message)
-            if headers and (plan := find_plan(headers)).replays >= 0:
-                found.note(plan.replay_count(headers), plan.origin(headers), message, seen)
+        for messages in read_batches(connection, topic):
+            for message in messages:
+                headers: Any = header_list(message)
+                if headers and (plan := find_plan(headers)).replays >= 0:
+                    found.note(plan.replay_count(headers), plan.origin(headers), message, seen)
+            if stop():
+                break
     return found

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from orderkit.dead_letters.batch import Outgoing
+from orderkit.dead_letters.claims import RENEWED, SECOND_LOOK, Claim, refuse_others
 from orderkit.dead_letters.positions import Position
+from orderkit.dead_letters.shipment import LARGE, TOO_LARGE, Shipment
 from orderkit.errors import OrderkitError
-from orderkit.kafka import NOWHERE, Connection
-from orderkit.kafka.transactions import insist, no_transactions
+from orderkit.kafka import Connection
 
 PATIENCE = 30.0  # seconds for an answer
 ON_THE_WAY = 2  # shipments that are not acknowledged yet; while one is answered the next is written
+# A broker that has just been started, or has taken a group over, answers so for a moment.
+UNDECIDED = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+}
 PRODUCER_SETTINGS = {
     "message_max_bytes": 100_000_000,
     "queue_buffering_max_messages": 500_000,
@@ -25,20 +33,7 @@ PRODUCER_SETTINGS = {
     "linger_ms": 20,
 }
 
-
-class Shipment:
-    """Records on their way, and the offsets that wait for them."""
-
-    def __init__(self, many: int, offsets: list[TopicPartition]) -> None:
-        self.left = many
-        self.offsets = offsets
-        self.error: object = None
-
-    def __call__(self, error: object, report: Message) -> None:
-        """Take in the delivery report of one record."""
-        self.left -= 1
-        if error is not None or report.offset() is None:
-            self.error = error or NOWHERE
+Positions = Mapping[int, Position]
 
 
 class Sender:
@@ -53,13 +48,16 @@ class Sender:
 
     def __init__(self, connection: Connection, source: str, group: str, first: int = 0) -> None:
         self.source, self.group, self.first = source, group, first
-        self.committed = 0
+        self.acknowledged = 0
+        self.refused: list[Outgoing] = []
+        self._again: defaultdict[int, set[int]] = defaultdict(set)
+        self._claim = Claim()
         self._under_way: deque[Shipment] = deque()
-        self._offsets = connection.consumer(group)
-        self._producer = self._open(connection)
-
-    def _open(self, connection: Connection) -> Producer:
-        return connection.producer(**PRODUCER_SETTINGS)
+        self._noted: dict[int, Position] = {}
+        self._noted_at = 0.0
+        self._connection, self._opened = connection, list[Producer]()
+        # For a first look: a transaction that a killed replay has left open hides nothing.
+        self._offsets = connection.consumer(group, isolation_level="read_uncommitted")
 
     def positions(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, Position]:
         """Read how far the group is.
@@ -71,89 +69,160 @@ class Sender:
             OrderkitError: the broker does not say.
         """
         wanted = [TopicPartition(self.source, number) for number in marks]
+        commits = self._ask(lambda: self._offsets.committed(wanted, timeout=PATIENCE))
+        return {it.partition: Position.from_commit(it, marks[it.partition][0]) for it in commits}
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        """Ask for the group, and again while the brokers decide who has it."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                commits = self._offsets.committed(wanted, timeout=PATIENCE)
-            except KafkaException as error:  # a broker that has just started looks for the group
-                if time.monotonic() > deadline or not error.args[0].retriable():
+                return call()
+            except KafkaException as error:
+                passes = error.args[0].retriable() or error.args[0].code() in UNDECIDED
+                if not passes or time.monotonic() > deadline:
                     raise self._no_offsets(error.args[0]) from None
                 time.sleep(0.1)
-            else:
-                return {it.partition: Position.from_commit(it, marks[it.partition][0]) for it in commits}
 
-    def send(self, outgoing: Sequence[Outgoing], positions: Mapping[int, Position]) -> None:
+    def begin(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, Position]:
+        """Claim the partitions; give how far the group is.
+
+        Raises:
+            OrderkitError: somebody else is at work on one of them, or the broker does not let us.
+        """
+        refuse_others(self.group, (it.claim for it in self.positions(marks).values()), self._claim)
+        self._opened.append(self._open(self._connection))  # this ends what a killed replay has left open
+        self._offsets.close()
+        self._offsets = self._connection.consumer(self.group)  # from now on nothing may be undecided
+        self._claim.enter()
+        claimed = {number: replace(it, claim=self._claim) for number, it in self.positions(marks).items()}
+        self._commit(claimed)
+        self._note(claimed, 0)
+        time.sleep(SECOND_LOOK)
+        found = self.positions(marks)
+        refuse_others(self.group, (it.claim for it in found.values()), self._claim)
+        return found
+
+    def _open(self, connection: Connection) -> Producer:
+        return connection.producer(**PRODUCER_SETTINGS)
+
+    @property
+    def producer(self) -> Producer:
+        """What writes; `begin` opens it."""
+        return self._opened[0]
+
+    def send(self, outgoing: Sequence[Outgoing], positions: Positions) -> None:
         """Write records; once they are acknowledged, `positions` are committed.
 
         Raises:
             OrderkitError: the broker refused a record, or an offset.
         """
-        shipment = Shipment(len(outgoing), self._to_offsets(positions))
+        shipment = Shipment(outgoing, positions)
         self._under_way.append(shipment)
         self._produce(outgoing, shipment)
         while len(self._under_way) > ON_THE_WAY:
             self._settle()
 
     def finish(self) -> None:
-        """Wait for all acknowledgements, and commit.
+        """Wait for all acknowledgements, commit, and give the claim back.
 
         Raises:
             OrderkitError: the broker refused a record, or an offset.
         """
         while self._under_way:
             self._settle()
+        self._commit({number: replace(it, claim=None) for number, it in self._noted.items()})
+
+    def renew(self) -> None:
+        """Renew the claim when nothing else has done it for a while.
+
+        Raises:
+            OrderkitError: the broker refused it.
+        """
+        if time.monotonic() - self._noted_at > RENEWED:
+            self._commit(self._noted)
+            self._noted_at = time.monotonic()
 
     def close(self) -> None:
         """Let go; what is not acknowledged is not committed."""
-        self._producer.purge()
-        self._producer.flush(1.0)
+        for producer in self._opened:
+            producer.purge()
+            producer.flush(1.0)
+        self._claim.leave()
         self._offsets.close()
 
-    def _to_offsets(self, positions: Mapping[int, Position]) -> list[TopicPartition]:
-        commits = [(number, *position.to_commit()) for number, position in positions.items()]
-        return [TopicPartition(self.source, number, offset, text) for number, offset, text in commits]
-
     def _produce(self, outgoing: Sequence[Outgoing], shipment: Shipment) -> None:
-        produce, again = self._producer.produce, 0
+        producer = self.producer
+        produce, again = producer.produce, 0
         deadline = time.monotonic() + PATIENCE
-        for topic, value, key, partition, headers in outgoing:
+        for record in outgoing:
+            topic, value, key, partition, headers, _ = record
+            told: Callable[..., None] = shipment
+            if value is not None and len(value) > LARGE:
+                told = shipment.report_for(record)
             while True:
                 try:
-                    produce(topic, value, key, partition, headers=headers, on_delivery=shipment)
+                    produce(topic, value, key, partition, headers=headers, on_delivery=told)
                     break
                 except BufferError:  # the client's queue is full
-                    again = self._producer.poll(0.1)
+                    again = producer.poll(0.1)
                     deadline = time.monotonic() + PATIENCE if again else deadline
                     if time.monotonic() > deadline:
-                        raise self._refused(f"topic {topic} takes nothing") from None
+                        raise self._unwritten(f"topic {topic} takes nothing") from None
                 except KafkaException as error:  # larger than the client sends, or the topic has gone
-                    raise self._refused(error.args[0].str()) from None
-        self._producer.poll(0)
+                    if error.args[0].code() != TOO_LARGE or told is shipment:
+                        raise self._unwritten(error.args[0].str()) from None
+                    told(error.args[0], None)
+                    break
+        producer.poll(0)
 
     def _settle(self) -> None:
-        """Wait for the oldest shipment, and commit its offsets."""
+        """Wait for the oldest shipment, and commit its positions; what was refused stays behind them."""
         shipment = self._under_way[0]
         deadline = time.monotonic() + 2 * PATIENCE
         while shipment.left and shipment.error is None and time.monotonic() < deadline:
-            self._producer.poll(0.05)
+            self.producer.poll(0.05)
         if shipment.error is not None or shipment.left:
             told = (
                 shipment.error.str() if isinstance(shipment.error, KafkaError) else str(shipment.error or "no answer")
             )
-            raise self._refused(told)
-        self._commit(shipment.offsets)
+            raise self._unwritten(told)
+        self._refuse(shipment.refused)
+        settled = self._settled(shipment)
+        self._commit(settled)
+        self._note(settled, shipment.many - len(shipment.refused))
         self._under_way.popleft()
 
-    def _commit(self, offsets: list[TopicPartition]) -> None:
-        try:
-            done: Any = self._offsets.commit(offsets=offsets, asynchronous=False) if offsets else []
-        except KafkaException as error:
-            raise self._no_offsets(error.args[0]) from None
+    def _settled(self, shipment: Shipment) -> dict[int, Position]:
+        """Say where the group is once a shipment has arrived: what was refused stays behind."""
+        return {
+            number: Position(it.next, it.stay | self._again[number], self._claim)
+            for number, it in shipment.positions.items()
+        }
+
+    def _refuse(self, records: Sequence[Outgoing]) -> None:
+        """Leave what its target does not take for the next replay."""
+        self.refused += records
+        for *_, message in records:
+            self._again[message.partition() or 0].add(message.offset() or 0)
+
+    def _to_offsets(self, positions: Positions) -> list[TopicPartition]:
+        commits = [(number, *position.to_commit()) for number, position in positions.items()]
+        return [TopicPartition(self.source, number, offset, text) for number, offset, text in commits]
+
+    def _commit(self, positions: Positions) -> None:
+        offsets = self._to_offsets(positions)
+        done = self._ask(lambda: self._offsets.commit(offsets=offsets, asynchronous=False)) if offsets else []
         if failed := [it.error for it in done or () if it.error]:
             raise self._no_offsets(failed[0])
-        self.committed += 1
 
-    def _refused(self, told: str) -> OrderkitError:
+    def _note(self, positions: Positions, many: int) -> None:
+        """Note what the group has committed, and how many records have arrived since."""
+        self._noted |= positions
+        self.acknowledged += many
+        self._noted_at = time.monotonic()
+
+    def _unwritten(self, told: str) -> OrderkitError:
         return OrderkitError(
             f"A record could not be written: {told}. What was acknowledged is noted; "
             "run the same command again to go on."
@@ -164,40 +233,3 @@ class Sender:
             f"The offsets of group {self.group} cannot be kept: {error.str()}. "
             "Is another replay of this group at work? Run the same command again to go on."
         )
-
-
-class TransactionalSender(Sender):
-    """Writes records and offsets in one transaction: what a crash interrupts never happened."""
-
-    def _open(self, connection: Connection) -> Producer:
-        producer = connection.producer(**PRODUCER_SETTINGS, transactional_id=f"{self.group}.{self.first}")
-        try:
-            insist(producer.init_transactions)
-        except KafkaException as error:
-            raise no_transactions(error.args[0], f"{self.group}.") from None
-        return producer
-
-    def send(self, outgoing: Sequence[Outgoing], positions: Mapping[int, Position]) -> None:
-        """Write records and offsets as one transaction.
-
-        Raises:
-            OrderkitError: the transaction failed; nothing of it is to be seen.
-        """
-        offsets = self._to_offsets(positions)
-        shipment = Shipment(len(outgoing), offsets)
-        try:
-            self._producer.begin_transaction()
-            self._produce(outgoing, shipment)
-            insist(self._producer.send_offsets_to_transaction, offsets, self._offsets.consumer_group_metadata())
-            insist(self._producer.commit_transaction)
-        except KafkaException as error:
-            self._abort()
-            raise self._refused(error.args[0].str()) from None
-        except OrderkitError:
-            self._abort()
-            raise
-        self.committed += 1
-
-    def _abort(self) -> None:
-        with suppress(KafkaException):  # a newer replay has taken over, or the broker ends it after its time-out
-            insist(self._producer.abort_transaction)
