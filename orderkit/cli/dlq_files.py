@@ -43,7 +43,6 @@ def _values(options: dict[str, Any]) -> Values:
     epilog=examples(
         "orderkit dlq export letters.jsonl",
         "orderkit dlq export poison.parquet --reason poison --since 2d",
-        "orderkit dlq export - | jq -r .key",
     )
 )
 @click.argument("file")
