@@ -11,10 +11,14 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from orderkit.dead_letters.plans import find_plan
 from orderkit.dead_letters.story import Headers, header_list
+from orderkit.dead_letters.times import whole
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 
 BATCH = 2000  # records
+HEAVY = 16 * 1024 * 1024  # bytes that a batch should not exceed
+AHEAD = 16 * 1024  # KiB that the client fetches ahead
+GONE = {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class DeadLetterRecord:
         first_origin: topic, partition and offset the record had first, before any replay.
         replays: how often it was replayed.
         original_value: what the value was before a replay mended it.
+        notes: which headers are not what they should be, a line each.
+        raw: all headers, as they lie there.
     """
 
     topic: str
@@ -45,15 +51,18 @@ class DeadLetterRecord:
     first_origin: tuple[str, int, int] = ("?", -1, -1)
     replays: int = 0
     original_value: bytes | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    raw: Headers = field(default_factory=list, repr=False)
 
     @property
     def origin(self) -> tuple[str, int, int]:
-        """Topic, partition and offset the record came from last; ("?", -1, -1) when nobody wrote it down."""
-        told = self.story
-        try:
-            return told["topic"], int(told["partition"]), int(told["offset"])
-        except (KeyError, ValueError):
-            return "?", -1, -1
+        """Topic, partition and offset the record came from last; of what nobody wrote down "?" and -1."""
+        partition, offset = (whole(self.story.get(name)) for name in ("partition", "offset"))
+        return (
+            self.story.get("topic") or "?",
+            -1 if partition is None else max(-1, partition),
+            -1 if offset is None else max(-1, offset),
+        )
 
     @property
     def place(self) -> str:
@@ -66,6 +75,7 @@ class DeadLetterRecord:
         headers = header_list(message)
         plan = find_plan(headers)
         mended = headers[plan.value][1] if plan.value >= 0 else None
+        told, notes = plan.read(headers)
         return cls(
             message.topic() or "",
             message.partition() or 0,
@@ -74,11 +84,13 @@ class DeadLetterRecord:
             message.key(),
             message.value(),
             [headers[i] for i in plan.kept],
-            plan.story(headers),
+            told,
             plan.dialect.name if plan.dialect else "",
             plan.origin(headers),
             plan.replay_count(headers),
             mended.encode() if isinstance(mended, str) else mended,
+            notes,
+            headers,
         )
 
 
@@ -109,7 +121,12 @@ def read_batches(
     ends = {number: high for number, (_, high) in marks.items() if high > starts[number]}
     if not ends:
         return
-    consumer = connection.consumer("orderkit-reader", isolation_level="read_committed", enable_partition_eof=True)
+    consumer = connection.consumer(
+        "orderkit-reader",
+        isolation_level="read_committed",
+        enable_partition_eof=True,
+        queued_max_messages_kbytes=AHEAD,
+    )
     try:
         consumer.assign([TopicPartition(topic, number, starts[number]) for number in ends])
         yield from _read_until(consumer, ends, topic, timeout, most)
@@ -120,15 +137,22 @@ def read_batches(
 def _read_until(
     consumer: Consumer, ends: dict[int, int], topic: str, timeout: float, most: int
 ) -> Iterator[list[Message]]:
-    deadline = time.monotonic() + timeout
+    deadline, many = time.monotonic() + timeout, most
     while ends:
-        messages = consumer.consume(most, 0.05)
+        messages = consumer.consume(many, 0.05)
         if messages:
             deadline = time.monotonic() + timeout
+            many = min(most, _many(messages))
         elif time.monotonic() > deadline:
             raise OrderkitError(f"Topic {topic} stopped answering. Is the broker still up? Try again.")
         if wanted := _plainly_wanted(messages, ends) or _wanted(messages, ends, topic):
             yield wanted
+
+
+def _many(messages: Sequence[Message]) -> int:
+    """Say how many records like these a batch may have."""
+    size = sum(map(len, filter(None, map(Message.value, messages))))
+    return max(1, HEAVY * len(messages) // max(1, size))
 
 
 def _plainly_wanted(messages: list[Message], ends: dict[int, int]) -> list[Message] | None:
@@ -148,6 +172,8 @@ def _wanted(messages: list[Message], ends: dict[int, int], topic: str) -> list[M
     wanted: list[Message] = []
     for message in messages:
         number, error = message.partition() or 0, message.error()
+        if error and error.name() in GONE:
+            raise OrderkitError(f"Topic {topic} was deleted while it was read. There is nothing more in it.")
         if error and error.name() != "_PARTITION_EOF":
             raise OrderkitError(f"Topic {topic} cannot be read: {error.str()}.")
         if number not in ends:
