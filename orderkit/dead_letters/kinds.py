@@ -5,8 +5,9 @@ Whatever a stranger wrote, a header is read to text: numbers in decimal, times i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from orderkit.dead_letters.times import MOST_DIGITS
@@ -104,3 +105,11 @@ def read_header(name: str, value: str | bytes | None, kind: Kind) -> tuple[str |
         more = "..." if len(value) > SHOWN_BYTES else ""
         note = f"header {name} is not {kind.what}: {len(value)} bytes, {shown}{more}"
         return (value.decode(errors="replace") if kind is TEXT else None), note
+
+
+def has_header(headers: Iterable[tuple[str, str | bytes | None]], name: str, wanted: str) -> bool:
+    """Whether a header of this name has a value like this, `*` being anything, or these bytes, as in 0x00ff."""
+    values = [it.encode() if isinstance(it, str) else it or b"" for each, it in headers if each == name]
+    return any(
+        fnmatchcase(value.decode(errors="replace"), wanted) or f"0x{value.hex()}" == wanted.lower() for value in values
+    )

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from orderkit.dead_letters.plans import find_plan
 from orderkit.dead_letters.story import Headers, header_list
+from orderkit.dead_letters.strangers import known
 from orderkit.dead_letters.times import whole
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
@@ -202,13 +203,19 @@ def read_topic(
         yield from messages
 
 
-def read_dead_letters(connection: Connection, topic: str) -> Iterator[DeadLetterRecord]:
+def read_dead_letters(connection: Connection, topic: str, *, any_topic: bool = True) -> Iterator[DeadLetterRecord]:
     """Yield the dead letters that a topic holds now.
 
+    Args:
+        connection: the cluster.
+        topic: its name.
+        any_topic: yield what is there, even if nothing has a header of a known dialect.
+
     Raises:
-        OrderkitError: no such topic, or the broker stopped answering.
+        OrderkitError: no such topic, no dead letters, or the broker stopped answering.
     """
-    return (DeadLetterRecord.of(message) for message in read_topic(connection, topic))
+    letters = (DeadLetterRecord.of(message) for message in read_topic(connection, topic))
+    return letters if any_topic else known(letters, topic)
 
 
 def read_one(connection: Connection, topic: str, partition: int, offset: int) -> DeadLetterRecord | None:
