@@ -85,8 +85,8 @@ def make_filter(options: Mapping[str, Any], codec: Codec | None = None) -> Lette
         attempts=parse_attempts(options["attempts"]),
         dialects=options["dialects"],
         where=None if options["where"] is None else Where(options["where"], fields),
-        origins=[parse_origin(text) for text in options["origins"]],
-        headers=[parse_header(text) for text in options["headers"]],
+        origins=tuple(map(parse_origin, options["origins"])),
+        headers=tuple(map(parse_header, options["headers"])),
     )
 
 

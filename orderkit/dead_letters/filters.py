@@ -67,7 +67,7 @@ class LetterFilter:
     @property
     def is_empty(self) -> bool:
         """Whether every dead letter is meant."""
-        return self == LetterFilter()
+        return not str(self)
 
     def __str__(self) -> str:
         named = {

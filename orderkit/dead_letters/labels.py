@@ -21,7 +21,7 @@ PARTS = re.compile(
         |\b[a-z][a-z0+.-]*://[^\s,;'")]+                  # of a page
         |\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+                   # of a person
         |\b0{1,3}(?:\.0{1,3}){3}(?::0+)?\b                # of a machine
-        |\b[a-z][\w-]*(?:\.[a-z][\w-]*)+:0+\b|\blocalhost:0+\b
+        |\b[a-z][\w-]*(?:\.[\w-]+)+:0+\b|\blocalhost:0+\b
     )
     |(?P<quoted>(?<!\w)'[^']*'(?!\w)|(?<!\w)"[^"]*"(?!\w)|`[^`]*`)
     |(?P<number>(?<!\w)[-+]?0+(?:[.,]0+)*(?:e[-+]?0+)?(?!\w)|0+)
@@ -36,7 +36,11 @@ def masked(message: str | bytes | None) -> bytes:
     if not message:
         return b""
     told = message.encode(errors="replace") if isinstance(message, str) else message
-    told = told[:LOOKED_AT].split(b"\n", 1)[0].translate(MASK)
+    return _without_ids(told[:LOOKED_AT].split(b"\n", 1)[0].translate(MASK))
+
+
+@lru_cache(maxsize=20_000)
+def _without_ids(told: bytes) -> bytes:
     return IDS.sub(b"<id>", told) if b"0" in told else told
 
 

@@ -20,7 +20,7 @@ from orderkit.orders.schemas import SINGLE, Schema, read_order_schema, read_sche
 from orderkit.orders.writers import CONFLUENT, CONFLUENT_SIZE, SINGLE_SIZE
 from orderkit.retry import Failure, Permanent, Poison
 
-JSON_BEGINS = (b"{", b"[", b'"')
+JSON_BEGINS = (b"{", b"[")
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # no text has these
 AT_BYTE = re.compile(r"\(at byte (\d+)")
 
@@ -202,17 +202,18 @@ def _as_text(value: bytes, failure: Failure) -> Payload:
     """Read a value as JSON, else as text, else leave it as bytes."""
     start = CONFLUENT_SIZE if value.startswith(CONFLUENT) else 0  # a registry has JSON schemas, too
     why, begins = str(failure), value[start : start + 100].lstrip().startswith(JSON_BEGINS)
+    is_json = begins and not start  # or should be, if anything
     try:
         text = value[start:].decode()
     except UnicodeDecodeError as error:
-        return Payload("bytes", why=f"no JSON: no UTF-8 {_at(start + error.start, value)}" if begins else why)
-    if begins:
+        return Payload("bytes", why=f"no JSON: no UTF-8 {_at(error.start, value)}" if is_json else why)
+    if begins or text.startswith('"'):
         try:
             return Payload("json", json.loads(text, parse_constant=str))
         except json.JSONDecodeError as error:
-            why = f"no JSON: {error.msg} {_at(start + len(text[: error.pos].encode()), value)}"
+            why = f"no JSON: {error.msg} {_at(len(text[: error.pos].encode()), value)}" if is_json else why
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits, or 5,000 brackets
-            why = f"no JSON that can be read: {str(error).partition(';')[0]}"
+            why = f"no JSON that can be read: {str(error).partition(';')[0]}" if is_json else why
     if start or CONTROL.search(text):
         return Payload("bytes", why=why)
     return Payload("text", text, why)
