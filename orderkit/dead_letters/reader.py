@@ -11,13 +11,14 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from orderkit.dead_letters.plans import find_plan
 from orderkit.dead_letters.story import Headers, header_list
-from orderkit.dead_letters.strangers import known
+from orderkit.dead_letters.strangers import check_there, gone, known
 from orderkit.dead_letters.times import whole
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 
 BATCH = 2000  # records
-HEAVY = 16 * 1024 * 1024  # bytes that a batch should not exceed
+HEAVY = 8 * 1024 * 1024  # bytes that a batch should not exceed
+SILENT = 2.0  # seconds without a record after which it is asked whether the topic is still there
 AHEAD = 16 * 1024  # KiB that the client fetches ahead
 GONE = {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID"}
 
@@ -138,14 +139,19 @@ def read_batches(
 def _read_until(
     consumer: Consumer, ends: dict[int, int], topic: str, timeout: float, most: int
 ) -> Iterator[list[Message]]:
-    deadline, many = time.monotonic() + timeout, most
+    heard, many = time.monotonic(), 1  # nobody knows how heavy they are
+    look = heard + SILENT
     while ends:
         messages = consumer.consume(many, 0.05)
+        now = time.monotonic()
         if messages:
-            deadline = time.monotonic() + timeout
-            many = min(most, _many(messages))
-        elif time.monotonic() > deadline:
+            heard, many = now, min(most, _many(messages))
+            look = now + SILENT
+        elif now > heard + timeout:
             raise OrderkitError(f"Topic {topic} stopped answering. Is the broker still up? Try again.")
+        elif now > look:
+            look = now + SILENT
+            check_there(consumer, topic)
         if wanted := _plainly_wanted(messages, ends) or _wanted(messages, ends, topic):
             yield wanted
 
@@ -174,7 +180,7 @@ def _wanted(messages: list[Message], ends: dict[int, int], topic: str) -> list[M
     for message in messages:
         number, error = message.partition() or 0, message.error()
         if error and error.name() in GONE:
-            raise OrderkitError(f"Topic {topic} was deleted while it was read. There is nothing more in it.")
+            raise gone(topic)
         if error and error.name() != "_PARTITION_EOF":
             raise OrderkitError(f"Topic {topic} cannot be read: {error.str()}.")
         if number not in ends:

@@ -1,9 +1,12 @@
-"""Whether a topic holds dead letters at all: whether any of its first records has a header that a dialect knows."""
+"""Whether a topic holds dead letters at all: whether its first records have headers that are known, or it is gone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaException
 
 from orderkit.dead_letters.dialects import DIALECTS
 from orderkit.dead_letters.story import UNREADABLE
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from orderkit.dead_letters.reader import DeadLetterRecord
 
 LOOK = 1000  # records without a known header after which a topic holds no dead letters
+PATIENCE = 5.0  # seconds for an answer
 MOST_HELD = 16 * 1024 * 1024  # bytes of the records that are held back meanwhile
 
 
@@ -45,3 +49,19 @@ def not_dead_letters(topic: str, looked: int) -> OrderkitError:
         f"Topic {topic} holds no dead letters: none of the {looked} records looked at has headers of {names}. "
         "Name a dead-letter topic with --dlq-topic, or add --any for all that is there."
     )
+
+
+def check_there(consumer: Consumer, topic: str) -> None:
+    """Make sure that a topic is still there, as far as the broker says; the client itself would wait for long.
+
+    Raises:
+        OrderkitError: it is not.
+    """
+    with suppress(KafkaException):
+        if topic not in consumer.list_topics(timeout=PATIENCE).topics:
+            raise gone(topic)
+
+
+def gone(topic: str) -> OrderkitError:
+    """Say that a topic is no more."""
+    return OrderkitError(f"Topic {topic} was deleted while it was read. There is nothing more in it.")
