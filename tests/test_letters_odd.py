@@ -15,7 +15,7 @@ import pytest
 from helpers import Kit, Record, take_orders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_dialects import SHAPES, Stored, read
+from test_dialects import SHAPES, Stored
 from test_payload import Cli
 
 from orderkit.brokers import ApacheBroker
@@ -148,17 +148,18 @@ finally:
 
 @pytest.mark.kafka
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
-def test_letters_of_16_mb_are_read_within_bounds(apache: ApacheBroker) -> None:
-    """A dozen letters of 16 MB, JSON, text and bytes, are listed, counted and shown within 300 MB."""
+@pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.campaign)])
+def test_letters_of_16_mb_are_read_within_bounds(apache: ApacheBroker, times: int) -> None:
+    """Letters of 16 MB, JSON, text and bytes, are listed, counted and shown within 300 MB."""
     kit = Kit(1, apache)
     kit.dead_letters = f"{kit.topic}.heavy"
     kit.connection.create_topics({kit.dead_letters: 1}, {"max.message.bytes": str(16 * 1024 * 1024 + 4096)})
     kit.topic, headers = kit.dead_letters, list(SHAPES[0][1])
     json_value = b'{"a": "' + b"x" * (HEAVY - 9) + b'"}'
-    for _ in range(4):
+    for _ in range(times):
         kit.send([Record(value, b"k", headers) for value in (json_value, b"t" * HEAVY, b"\xff" * HEAVY)])
     where = ["--bootstrap-server", apache.bootstrap, "--dlq-topic", kit.dead_letters]
-    for command in (["list"], ["stats"], ["show", "0:0"], ["stats", "--where", "a == 'y'"], ["show", "0:2"]):
+    for command in (["list"], ["show", "0:0"], ["stats"], ["stats", "--where", "a == 'y'"])[: 2 * times]:
         line = [sys.executable, "-c", MEASURED, "dlq", *command, *where]
         done = subprocess.run(line, capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 0, done.stderr
@@ -187,54 +188,50 @@ FILTERS = [
 ]  # fmt: skip
 
 
-def check_anything(headers: list[tuple[str, bytes | None]], value: bytes | None) -> None:
-    """Read, list, show, filter, frame and count one letter, whatever is in it."""
-    letter = read(list(headers), value)
-    payload = READER.read(value)
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        print_letter(letter, READER)
-        print_rows("dlq", [(letter, payload)])
-        assert print_table([(letter, payload)]) == 1
-        print_csv([(letter, payload)])
-    assert json.loads(json.dumps(whole_letter(letter, payload), allow_nan=False))
-    for only in FILTERS:
-        assert only.matches(letter, payload) in (True, False)
-    frame = dead_letter_frame([letter], READER)
-    assert (len(frame), frame["payload"][0]) == (1, payload.kind)
+LETTER = st.tuples(HEADERS, SHAPED | st.just([]), VALUES)
+
+
+def check_all(drawn: list[tuple[Any, Any, bytes | None]]) -> None:
+    """Read, list, show, filter, frame and count letters, whatever is in them."""
+    stored: list[Any] = [Stored([*shaped, *headers], value) for headers, shaped, value in drawn]
+    letters = list(map(DeadLetterRecord.of, stored))
+    payloads = READER.read_batch([letter.value for letter in letters])
+    pairs = list(zip(letters, payloads, strict=True))
     one, many = Stats("dlq"), Stats("dlq")
-    _count_one(letter, one)
     kinds: dict[tuple[Any, ...], Trouble] = {}
-    stored: Any = Stored(list(headers), value)
-    sight([stored], kinds)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for letter, payload in pairs:
+            print_letter(letter, READER)
+            assert json.loads(json.dumps(whole_letter(letter, payload), allow_nan=False))
+            assert all(only.matches(letter, payload) in (True, False) for only in FILTERS)
+            _count_one(letter, one)
+        print_rows("dlq", pairs)
+        assert print_table(pairs) == len(pairs)
+        print_csv(pairs)
+        print_numbers(one)
+        print_numbers_as_csv(one)
+    assert list(dead_letter_frame(letters, READER)["payload"]) == [payload.kind for payload in payloads]
+    sight(stored, kinds)
     _tell(kinds, many)
-    many.span([letter.timestamp])
+    many.span([letter.timestamp for letter in letters])
     many.size = one.size
     assert one.as_dict() == many.as_dict()
-    with contextlib.redirect_stdout(out):
-        print_numbers(one)
-        print_numbers_as_csv(many)
 
 
-@settings(max_examples=40, deadline=None)
-@given(HEADERS, SHAPED, VALUES)
-def test_any_letter_goes_through_every_view(
-    headers: list[tuple[str, bytes | None]], shaped: list[tuple[str, bytes | None]], value: bytes | None
-) -> None:
+@settings(max_examples=25, deadline=None)
+@given(st.lists(LETTER, min_size=1, max_size=4))
+def test_any_letter_goes_through_every_view(drawn: list[tuple[Any, Any, bytes | None]]) -> None:
     """No headers and no bytes break a view, and both ways of counting say the same."""
-    check_anything([*shaped, *headers], value)
-    check_anything(headers, value)
+    check_all(drawn)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(590)
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(HEADERS, SHAPED | st.just([]), VALUES)
-def test_10_000_letters_go_through_every_view(
-    headers: list[tuple[str, bytes | None]], shaped: list[tuple[str, bytes | None]], value: bytes | None
-) -> None:
-    """The same, at length."""
-    check_anything([*shaped, *headers], value)
+@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(LETTER, min_size=10, max_size=10))
+def test_10_000_letters_go_through_every_view(drawn: list[tuple[Any, Any, bytes | None]]) -> None:
+    """The same with 10,000 letters."""
+    check_all(drawn)
 
 
 def test_40_000_letters_are_five_lines() -> None:

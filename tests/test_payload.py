@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 from collections.abc import Callable
@@ -102,6 +103,22 @@ def test_avro_of_any_schema_is_read_with_its_file(schema: Path, tmp_path: Path) 
     assert broken.why.startswith("no shop.Sale: ")
     left = reader.read(avro(SOLD) + b"x" * 3)
     assert "3 bytes left over" in left.why
+
+
+def test_what_cannot_be_read_keeps_nothing_alive(schema: Path) -> None:
+    """A failure is no cycle: the garbage collector runs rarely meanwhile, and values may be heavy."""
+    readers = PayloadReader(), PayloadReader(schema)
+    broken = [b"\xff" * 9, b"tttt", b'{"a', b"\0\0\0\0\1x", MARK + b"x", b"", None]
+    for reader in readers:
+        reader.read_batch(broken)
+    gc.collect()
+    gc.disable()
+    try:
+        for reader in readers:
+            reader.read_batch(broken)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_broken_schema_file_is_refused(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def select(
     for batch in portions(letters, BATCH):
         said = read([letter.value for letter in batch])
         yield from (pair for pair in zip(batch, said, strict=True) if only.matches(*pair))
+        del batch, said  # they may be heavy, and the next are fetched meanwhile
 
 
 def portions(letters: Iterable[DeadLetterRecord], most: int) -> Iterator[list[DeadLetterRecord]]:

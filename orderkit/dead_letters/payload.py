@@ -14,7 +14,7 @@ from typing import Any
 import fastavro
 
 from orderkit.errors import UsageError
-from orderkit.orders.avro import Codec
+from orderkit.orders.avro import Codec, without_frames
 from orderkit.orders.registry import Registry
 from orderkit.orders.schemas import SINGLE, Schema, read_order_schema, read_schema
 from orderkit.orders.writers import CONFLUENT, CONFLUENT_SIZE, SINGLE_SIZE
@@ -111,7 +111,7 @@ class PayloadReader:
                 try:
                     return Payload("avro", _record(value or b"", start, schema), schema=_name(schema))
                 except Poison as poison:
-                    failures.append(poison)
+                    failures.append(without_frames(poison))
         (order,) = self.codec.decode_batch([value])
         if not isinstance(order, Failure):
             return Payload("order", order)
@@ -128,7 +128,7 @@ class PayloadReader:
             if (schema := self._registered(value)) is not None:
                 return Payload("avro", _record(value, CONFLUENT_SIZE, schema), schema=_name(schema))
         except Poison as poison:
-            failure = poison
+            failure = without_frames(poison)
         return _as_text(value, failure)
 
     def _registered(self, value: bytes) -> Schema | None:

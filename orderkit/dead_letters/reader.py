@@ -19,7 +19,7 @@ from orderkit.kafka import Connection
 BATCH = 2000  # records
 HEAVY = 8 * 1024 * 1024  # bytes that a batch should not exceed
 SILENT = 2.0  # seconds without a record after which it is asked whether the topic is still there
-AHEAD = 16 * 1024  # KiB that the client fetches ahead
+AHEAD = 8 * 1024  # KiB that the client fetches ahead
 GONE = {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID"}
 
 
