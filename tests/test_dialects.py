@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderkit.dead_letters import DIALECTS, WRITABLE, DeadLetterRecord, Headers
+from orderkit.dead_letters import DIALECTS, WRITABLE, DeadLetterRecord, Headers, add_dialect, plans
 from orderkit.dead_letters.plans import find_plan
+from orderkit.errors import UsageError
 
 SHORT, LONG = struct.Struct(">i").pack, struct.Struct(">q").pack
 KEPT: Headers = [("trace", b"abc"), ("trace", b"def"), ("odd", None)]
@@ -114,7 +116,36 @@ DJANGO: Headers = [
     ("DEAD_LETTER_DETAIL", b"Traceback ..."),
 ]  # fmt: skip
 DJANGO_RETRY: Headers = [("RETRY_MESSAGE", b"no stock"), ("RETRY_TIMESTAMP", b"1700000000.5")]
-RETRIABLE: Headers = [("retriable_kafka_attempt", SHORT(2)), ("retriable_kafka_timestamp", LONG(1_700_000_000_000))]
+RETRIABLE: Headers = [("retriable_kafka_attempt", LONG(2)), ("retriable_kafka_timestamp", LONG(1_700_000_000))]
+CLOUD: Headers = [
+    ("x-original-topic", b"orders"), ("x-original-partition", SHORT(3)), ("x-original-offset", LONG(1234)),
+    ("x-original-timestamp", LONG(1_700_000_000_000)), ("x-original-timestamp-type", b"CreateTime"),
+    ("x-exception-fqcn", b"org.springframework.messaging.MessageHandlingException"),
+    ("x-exception-message", b"no stock"), ("x-exception-stacktrace", b"org..."),
+]  # fmt: skip
+CLOUD_AS_TEXT: Headers = [
+    ("x-original-topic", b"orders"), ("x-original-partition", b"3"), ("x-original-offset", b"1234"),
+    ("x-original-timestamp", b"1700000000000"), *CLOUD[4:],
+]  # fmt: skip
+HOME_MADE: Headers = [
+    ("x-original-topic", b"orders"), ("x-original-partition", b"3"), ("x-original-offset", b"1234"),
+    ("x-error-class", b"ValueError"), ("x-error-message", b"no stock"), ("x-attempts", b"3"),
+    ("x-retry-count", b"2"), ("x-failed-at", b"2023-11-14T22:13:20.500Z"),
+]  # fmt: skip
+EVENTFERRY: Headers = [
+    ("original-topic", b"orders"), ("dlq-attempts", b"5"), ("dlq-original-aggregate-id", b"order-7"),
+    ("dlq-original-message-id", b"6f1"), ("dlq-error-stack", b"Error: no..."), ("dlq-reason", b"no broker"),
+    ("dlq-original-topic", b"orders"), ("dlq-failed-at", b"2023-11-14T22:13:20.500Z"),
+    ("dlq-error-class", b"KafkaJSProtocolError"),
+]  # fmt: skip
+POSTHOG: Headers = [
+    ("dlq_hog_function_ids", b"fn-1"), ("dlq_step", b"inputs"), ("dlq_reason", b"boom"),
+    ("dlq_timestamp", b"2023-11-14T22:13:20.500Z"), ("dlq_team_id", b"2"), ("dlq_topic", b"orders"),
+    ("dlq_partition", b"3"), ("dlq_offset", b"1234"), ("dlq_consumer_group", b"g"),
+]  # fmt: skip
+POSTHOG_OLD: Headers = [
+    ("dlq-reason", b"boom"), ("dlq-step", b"inputs"), ("dlq-timestamp", b"2023-11-14T22:13:20.500Z"),
+]  # fmt: skip
 
 # Dialect, its headers, whether it says where the record was, and what else the story must tell.
 SHAPES: list[tuple[str, Headers, tuple[str, int, int], dict[str, str]]] = [
@@ -129,6 +160,13 @@ SHAPES: list[tuple[str, Headers, tuple[str, int, int], dict[str, str]]] = [
     ("spring-retry", SPRING_RETRY, ("orders", 3, 1234), {
         "attempts": "2", "due": "1700000005000", "exception": "java.lang.RuntimeException", "group": "g",
         "first-timestamp": "1700000000000", "delivery-attempt": "1",
+    }),
+    ("spring-cloud-stream", CLOUD, ("orders", 3, 1234), {
+        "exception": "org.springframework.messaging.MessageHandlingException", "message": "no stock",
+        "timestamp": "1700000000000",
+    }),
+    ("home-made", HOME_MADE, ("orders", 3, 1234), {
+        "exception": "ValueError", "message": "no stock", "attempts": "3", "last-failure": "1700000000500",
     }),
     ("connect", CONNECT, ("orders", 3, 1234), {
         "group": "g", "stage": "VALUE_CONVERTER", "exception": "org.apache.kafka.connect.errors.DataException",
@@ -147,8 +185,16 @@ SHAPES: list[tuple[str, Headers, tuple[str, int, int], dict[str, str]]] = [
     }),
     ("arroyo", ARROYO, ("?", 3, 1234), {}),
     ("django-kafka", DJANGO, ("orders", 3, 1234), {"message": "no stock", "stacktrace": "Traceback ..."}),
-    ("django-kafka-retry", DJANGO_RETRY, ("?", -1, -1), {"message": "no stock", "due": "1700000000.5"}),
+    ("django-kafka-retry", DJANGO_RETRY, ("?", -1, -1), {"message": "no stock", "due": "1700000000500"}),
     ("retriable-kafka-client", RETRIABLE, ("?", -1, -1), {"attempts": "2", "due": "1700000000000"}),
+    ("eventferry", EVENTFERRY, ("orders", -1, -1), {
+        "attempts": "5", "message": "no broker", "exception": "KafkaJSProtocolError", "last-failure": "1700000000500",
+        "original-message-id": "6f1", "stacktrace": "Error: no...",
+    }),
+    ("posthog", POSTHOG, ("orders", 3, 1234), {
+        "message": "boom", "step": "inputs", "group": "g", "last-failure": "1700000000500", "team_id": "2",
+    }),
+    ("posthog-old", POSTHOG_OLD, ("?", -1, -1), {"message": "boom", "step": "inputs"}),
 ]  # fmt: skip
 NAMES = [name for name, *_ in SHAPES]
 
@@ -162,10 +208,70 @@ def test_each_dialect_is_read(
     assert letter.dialect == dialect
     assert letter.first_origin == origin
     assert letter.story.items() >= told.items()
-    assert letter.headers == KEPT
+    assert letter.headers == KEPT + [it for it in headers if it[0] == "original-topic"]
+    assert letter.notes == ()
+    assert letter.raw == [*KEPT, *headers]
     assert (letter.topic, letter.place, letter.key, letter.value, letter.replays) == ("dlq", "1:7", b"k", b"v", 0)
     if origin[0] != "?":
         assert letter.origin == origin
+
+
+def test_the_names_of_spring_cloud_stream_are_read_in_binary_and_as_text() -> None:
+    """Its binder writes numbers in binary, those who copied its names write text: both say the same."""
+    binary, text = read(CLOUD), read(CLOUD_AS_TEXT)
+    assert binary.story == text.story
+    assert (binary.origin, text.origin, text.notes) == (("orders", 3, 1234), ("orders", 3, 1234), ())
+    broken = read([(name, value if name != "x-original-offset" else b"\0" * 7) for name, value in CLOUD])
+    assert broken.origin == ("orders", 3, -1)
+    assert broken.notes == (
+        "header x-original-offset is not a number in decimal, or of 8 bytes: 7 bytes, 0x00000000000000",
+    )
+
+
+BROKEN: list[tuple[Headers, str, bytes | None, str]] = [
+    (SPRING, "kafka_dlt-original-partition", b"\0\0\0\0\0\0\3", "an integer of 4 bytes: 7 bytes, 0x00000000000003"),
+    (SPRING, "kafka_dlt-original-offset", b"1234", "an integer of 8 bytes: 4 bytes, '1234'"),
+    (SPRING, "kafka_dlt-original-topic", b"\xff", "text in UTF-8: 1 bytes, 0xff"),
+    (OURS, "orderkit.dlq.partition", b"\0\0\0\0\0\0\3", "decimal: 7 bytes, 0x00000000000003"),
+    (OURS, "orderkit.dlq.attempts", b"many", "a whole number in decimal: 4 bytes, 'many'"),
+    (OURS, "orderkit.dlq.offset", b"9" * 5000, "decimal: 5000 bytes, '9999999999999999'..."),
+    (HOME_MADE, "x-failed-at", b"yesterday", "ISO 8601, or in ms since 1970: 9 bytes, 'yesterday'"),
+    (DJANGO_RETRY, "RETRY_TIMESTAMP", b"nan", "a time in seconds since 1970: 3 bytes, 'nan'"),
+    (RETRIABLE, "retriable_kafka_timestamp", b"\1", "of 8 bytes: 1 bytes, 0x01"),
+]
+
+
+@pytest.mark.parametrize(("headers", "name", "value", "told"), BROKEN, ids=[name for _, name, *_ in BROKEN])
+def test_a_header_that_is_not_what_it_should_be_is_noted(
+    headers: Headers, name: str, value: bytes | None, told: str
+) -> None:
+    """A header of a wrong length or type leaves a note; all others are read, and nobody takes it for a number."""
+    letter = read([(each, value if each == name else content) for each, content in headers])
+    (note,) = letter.notes
+    assert f"header {name} is not " in note
+    assert note.endswith(told)
+    assert letter.dialect == read(headers).dialect
+    assert all(number >= -1 for number in (*letter.origin[1:], *letter.first_origin[1:]))
+    assert len(letter.story) >= len(read(headers).story) - 1
+
+
+def test_a_dialect_of_your_own_takes_five_lines() -> None:
+    """The lines of docs/dead-letters.md, run as they stand, let dead letters of one more system be read."""
+    page = (Path(__file__).parent.parent / "docs" / "dead-letters.md").read_text("utf-8")
+    lines = page.partition("<!-- a dialect in five lines -->\n\n")[2].partition("\n\n")[0].splitlines()
+    assert len(lines) == 1 + 5  # the import, and the five
+    before = read([("shop-topic", b"orders"), ("shop-partition", SHORT(3)), ("shop-why", b"no stock")])
+    many = len(DIALECTS)
+    try:
+        exec("\n".join(line[4:] for line in lines))
+        after = read(before.raw)
+        with pytest.raises(UsageError, match="a name of its own"):
+            add_dialect(DIALECTS[-1])
+    finally:
+        del DIALECTS[many:]
+        plans._plans.clear()
+    assert (before.dialect, before.story) == ("", {})
+    assert (after.dialect, after.origin, after.story["message"]) == ("shop", ("orders", 3, -1), "no stock")
 
 
 def test_every_dialect_has_a_shape() -> None:
@@ -216,7 +322,7 @@ def test_a_broken_number_is_no_error(broken: bytes | None) -> None:
         spoiled = [(name, broken if "offset" in name.lower() else value) for name, value in headers]
         letter = read([*KEPT, *spoiled])
         assert isinstance(letter.origin[2], int)
-        assert letter.headers == KEPT
+        assert letter.headers == KEPT + [it for it in spoiled if it[0] == "original-topic"]
 
 
 @settings(max_examples=60)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from helpers import AT_ONCE, Kit, Record, take_orders
+from test_dialects import SHAPES
 
 from orderkit.dead_letters import (
+    DIALECTS,
     PREFIX,
+    WRITABLE,
     DeadLetterRecord,
     LetterFilter,
     Where,
@@ -20,6 +25,7 @@ from orderkit.dead_letters import (
 from orderkit.dead_letters.filters import parse_attempts, parse_place, parse_time
 from orderkit.dead_letters.frame import COLUMNS
 from orderkit.dead_letters.stats import Stats, count_letters
+from orderkit.dead_letters.story import NAMES as OWN_NAMES
 from orderkit.errors import UsageError
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
@@ -62,6 +68,43 @@ def test_a_story_can_be_told_in_other_words(dialect: str) -> None:
     assert (letter.dialect, letter.origin, letter.headers) == (dialect, (kit.topic, 0, 0), [("trace", b"abc")])
     assert {**letter.story, "group": "g"}.items() >= WRITTEN[dialect].items()
     assert letter.story["group"] == kit.group
+
+
+def test_the_story_is_told_in_our_own_words() -> None:
+    """A consumer left to itself writes headers of ours, which say everything that there is a name for."""
+    kit = Kit()
+    kit.send_orders(take_orders(1))
+    kit.consumer(refuse, policy=AT_ONCE).run(orders=1)
+    (letter,) = kit.letters()
+    assert (letter.dialect, letter.origin, letter.notes) == ("orderkit", (kit.topic, 0, 0), ())
+    assert set(letter.story) == set(OWN_NAMES)
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def table_of_dialects() -> tuple[list[list[str]], list[list[str]]]:
+    """Read the README's table: the test files of each column, and its rows."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    head, _, *lines = text[text.index("| dialect | read") :].partition("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (head, *lines)]
+    return [re.findall(r"`(tests/\w+\.py)`", cell) for cell in rows[0]], rows[1:]
+
+
+def test_each_cell_of_the_readme_s_table_is_a_test() -> None:
+    """Every dialect is in the table once; what is said to be read or written is, by a test that tries this dialect."""
+    files, rows = table_of_dialects()
+    named = [(name, row) for row in rows for name in re.findall(r"`([\w-]+)`", row[0])]
+    assert sorted(name for name, _ in named) == sorted(dialect.name for dialect in DIALECTS)
+    assert {name for name, _ in named} == {name for name, *_ in SHAPES}
+    assert {name for name, row in named if row[2]} == set(WRITABLE) == {"orderkit", *WRITTEN}
+    for name, row in named:
+        read, written, more = (re.findall(r"`(test_\w+)`", cell) for cell in row[1:])
+        assert read == ["test_each_dialect_is_read"]
+        assert (not written) == (name not in WRITABLE)
+        for tests, places in zip((read, written, more), files[1:], strict=True):
+            code = "".join((ROOT / place).read_text("utf-8") for place in places)
+            assert all(f"def {test}(" in code for test in tests), name
 
 
 def test_a_cause_without_words_leaves_them_to_the_error() -> None:

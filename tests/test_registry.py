@@ -43,6 +43,17 @@ def record(*fields: dict[str, Any]) -> dict[str, Any]:
 COLOURED = record(*FIELDS, {"name": "colour", "type": "shop.Colour"})
 IN_LONGS = record(*FIELDS[:2], {"name": "price", "type": "long"})
 IN_DOUBLES = record(*FIELDS[:2], {"name": "price", "type": "double"})
+SALE: dict[str, Any] = {
+    "type": "record",
+    "name": "Sale",
+    "namespace": "shop",
+    "fields": [
+        {"name": "sku", "type": "long"},
+        {"name": "customer", "type": {"type": "record", "name": "Customer",
+                                      "fields": [{"name": "country", "type": "string"}]}},
+        {"name": "proof", "type": "bytes", "default": ""},
+    ],
+}  # fmt: skip
 SUBJECT = {"name": "shop.Colour", "subject": "colour", "version": 1}
 SCHEMAS: dict[str, dict[str, Any]] = {
     "/schemas/ids/1": {"schema": order_schema()},
@@ -51,6 +62,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "/schemas/ids/4": {"schema": 'syntax = "proto3";', "schemaType": "PROTOBUF"},
     "/schemas/ids/5": {"schema": json.dumps(IN_DOUBLES)},
     "/schemas/ids/6": {"schema": '"string"'},
+    "/schemas/ids/10": {"schema": json.dumps(SALE)},
     "/subjects/colour/versions/1": {"subject": "colour", "id": 9, "version": 1, "schema": json.dumps(COLOUR)},
 }
 

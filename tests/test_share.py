@@ -17,7 +17,7 @@ from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.consuming.consumers import open_consumer
 from orderkit.consuming.loop import Handler
 from orderkit.consuming.share import ShareGroupConsumer, _complain
-from orderkit.dead_letters import read_topic
+from orderkit.dead_letters import DeadLetterRecord, read_topic
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 from orderkit.orders.faults import Faults
@@ -85,6 +85,8 @@ def test_the_broker_s_own_dead_letter_topic(apache: ApacheBroker) -> None:
     letters = list(read_topic(kit.connection, name))
     assert sorted(letter.key() or b"" for letter in letters) == sorted(dead)
     assert all("__dlq.errors." in str(letter.headers()) for letter in letters)
+    read = list(map(DeadLetterRecord.of, letters))
+    assert {(letter.dialect, letter.origin[0], letter.notes) for letter in read} == {("kip-1191", kit.topic, ())}
     assert kit.letters() == []
 
 

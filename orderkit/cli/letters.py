@@ -5,44 +5,51 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
 
-from orderkit.cli.options import Command, as_text, checked
+from orderkit.cli.options import Command, checked
 from orderkit.cli.types import OneOf
 from orderkit.dead_letters import DIALECTS, DeadLetterRecord, LetterFilter, Where
-from orderkit.dead_letters.filters import parse_attempts, parse_time
+from orderkit.dead_letters.filters import parse_attempts, parse_header, parse_origin, parse_time
+from orderkit.dead_letters.payload import Payload, plain
 from orderkit.dead_letters.times import when
 from orderkit.kafka import DEAD_LETTERS
 from orderkit.kafka.names import check_dead_letter_topic
 from orderkit.orders.avro import Codec
-from orderkit.orders.order import Order
-from orderkit.retry import Failure
 from orderkit.show.printable import capped, cell, say
 
 REASONS = ("poison", "permanent", "transient")
 FORMATS = ("table", "json", "csv")
+PREVIEW = 60  # characters of a value in a line
 FILTER_OPTIONS = (
     click.option("--reason", "reasons", multiple=True, type=OneOf(REASONS), help="Of this reason."),
-    click.option("--exception", "exceptions", multiple=True, metavar="CLASS", help="Of this class; * is anything."),
-    click.option("--product", "products", multiple=True, help="Whose order is for it."),
+    click.option("--exception", "--class", "exceptions", multiple=True, metavar="CLASS",
+                 help="Whose exception is of this class; * is anything."),
+    click.option("--product", "products", multiple=True, help="Whose record is for it."),
     click.option("--key", "keys", multiple=True, help="With this key."),
     click.option("--since", metavar="TIME", help="Written since then: 90m, 2d (ago), or 2026-11-23T14:00 (UTC)."),
     click.option("--until", metavar="TIME", help="Written before then."),
     click.option("--from-topic", "topics", multiple=True, help="That came from there."),
     click.option("--from-partition", "partitions", multiple=True, type=int, help="That came from there."),
+    click.option("--origin", "origins", multiple=True, metavar="TOPIC[:PARTITION]", help="That came from there."),
     click.option("--attempts", metavar="N[-M]", help="That had so many delivery attempts: 3, 2-5, 4-."),
     click.option("--dialect", "dialects", multiple=True, type=OneOf([it.name for it in DIALECTS]),
                  metavar="NAME", help="Written by this system: spring, connect, ..."),
-    click.option("--where", metavar="CONDITION", help='On the order: \'price > 100 and product == "Lamp"\'.'),
+    click.option("--header", "headers", multiple=True, metavar="NAME=VALUE",
+                 help="With this header; * is anything, 0x... are bytes."),
+    click.option("--where", metavar="CONDITION",
+                 help='On fields: \'price > 100 and product == "Lamp"\', \'customer.country == "DE"\'.'),
 )  # fmt: skip
 dlq_topic_option = click.option(
     "--dlq-topic", default=DEAD_LETTERS, envvar="ORDERKIT_DLQ_TOPIC", show_default=True, help="The dead-letter topic.",
     callback=checked(check_dead_letter_topic),
 )  # fmt: skip
+any_option = click.option(
+    "--any", "any_topic", is_flag=True, help="Whatever is there, even if no header of it is known."
+)
 format_option = click.option("--format", "shape", type=OneOf(FORMATS), help="By default a table.")
 
 
@@ -54,14 +61,18 @@ def filter_options(command: Command) -> Command:
     return command
 
 
-def make_filter(options: Mapping[str, Any], codec: Codec) -> LetterFilter:
-    """Make the filter that the options ask for; `codec` knows an order's fields.
+def make_filter(options: Mapping[str, Any], codec: Codec | None = None) -> LetterFilter:
+    """Make the filter that the options ask for.
+
+    Args:
+        options: of the command.
+        codec: knows an order's fields, where a condition may use no others.
 
     Raises:
         UsageError: a time, a range or a condition that cannot be read.
     """
-    schema: Any = codec.schema
-    fields = [field["name"] for field in schema["fields"]]
+    schema: Any = codec and codec.schema
+    fields = schema and [field["name"] for field in schema["fields"]]
     return LetterFilter(
         reasons=options["reasons"],
         exceptions=options["exceptions"],
@@ -74,11 +85,13 @@ def make_filter(options: Mapping[str, Any], codec: Codec) -> LetterFilter:
         attempts=parse_attempts(options["attempts"]),
         dialects=options["dialects"],
         where=None if options["where"] is None else Where(options["where"], fields),
+        origins=tuple(map(parse_origin, options["origins"])),
+        headers=tuple(map(parse_header, options["headers"])),
     )
 
 
-def row(letter: DeadLetterRecord, order: Order | Failure | None) -> dict[str, object]:
-    """Give a dead letter as flat JSON; of the order what can be read."""
+def row(letter: DeadLetterRecord, payload: Payload) -> dict[str, object]:
+    """Give a dead letter as flat JSON; of its value what can be read."""
     return {
         "partition": letter.partition,
         "offset": letter.offset,
@@ -87,26 +100,28 @@ def row(letter: DeadLetterRecord, order: Order | Failure | None) -> dict[str, ob
         "key": None if letter.key is None else letter.key.decode(errors="replace"),
         "bytes": len(letter.value or b""),
         "replays": letter.replays,
-        "order": order if isinstance(order, dict) else None,
+        "order": plain(payload.order),
+        "payload": payload.kind,
+        "data": plain(payload.data),
+        "undecodable": payload.why or None,
+        "notes": list(letter.notes),
         **{f"dlq.{name}": value for name, value in letter.story.items()},
     }
 
 
 COLUMNS = (
     "place", "written", "dialect", "origin", "group", "reason", "attempts", "replays", "exception", "message", "key",
-    "bytes", "orderId", "product", "price",
+    "bytes", "orderId", "product", "price", "payload", "data", "undecodable", "notes",
 )  # fmt: skip
 
 
-def _flat(letter: DeadLetterRecord, order: Order | Failure | None) -> list[object]:
-    told = letter.story
-    topic, partition, offset = letter.origin
-    read: Mapping[str, object] = order if isinstance(order, dict) else {}
+def _flat(letter: DeadLetterRecord, payload: Payload) -> list[object]:
+    told, read = letter.story, payload.order or {}
     return [
         letter.place,
         when(letter.timestamp) or "",
         letter.dialect,
-        f"{topic}[{partition}]@{offset}" if offset >= 0 else topic,
+        _origin(letter),
         told.get("group", ""),
         told.get("reason", ""),
         told.get("attempts", ""),
@@ -115,11 +130,20 @@ def _flat(letter: DeadLetterRecord, order: Order | Failure | None) -> list[objec
         told.get("message", ""),
         "" if letter.key is None else letter.key.decode(errors="replace"),
         len(letter.value or b""),
-        *(read.get(name, "") for name in COLUMNS[-3:]),
+        *(read.get(name, "") for name in ("orderId", "product", "price")),
+        payload.kind,
+        payload.data if isinstance(payload.data, str) else json.dumps(plain(payload.data), ensure_ascii=False),
+        payload.why,
+        "; ".join(letter.notes),
     ]
 
 
-Pairs = Iterable[tuple[DeadLetterRecord, Order | Failure | None]]
+def _origin(letter: DeadLetterRecord) -> str:
+    topic, partition, offset = letter.origin
+    return f"{topic}[{partition}]@{offset}" if offset >= 0 else topic
+
+
+Pairs = Iterable[tuple[DeadLetterRecord, Payload]]
 
 
 def print_csv(pairs: Pairs) -> None:
@@ -129,42 +153,45 @@ def print_csv(pairs: Pairs) -> None:
     writer.writerows([cell(it) if isinstance(it, str) else it for it in _flat(*pair)] for pair in pairs)
 
 
-def print_counts(counters: Iterable[tuple[str, Counter[str]]]) -> None:
-    """Print how often each value was told as CSV, with a header."""
-    writer = csv.writer(sys.stdout)
-    writer.writerow(("name", "value", "count"))
-    for name, counter in counters:
-        writer.writerows((name, cell(value), many) for value, many in counter.most_common())
-
-
 def print_rows(topic: str, pairs: Pairs) -> None:
     """Print dead letters as one JSON object, however many there are."""
     click.echo(f'{{"topic": {json.dumps(topic)}, "dead_letters": [')
-    for part in _joined(json.dumps(row(*pair), default=as_text) for pair in pairs):
-        click.echo(part, nl=False)
+    for i, pair in enumerate(pairs):
+        click.echo((",\n  " if i else "  ") + json.dumps(row(*pair)), nl=False)
     click.echo("\n]}")
-
-
-def _joined(texts: Iterable[str]) -> Iterator[str]:
-    for i, text in enumerate(texts):
-        yield f"{',' if i else ''}\n  {text}" if i else f"  {text}"
 
 
 def print_table(pairs: Pairs) -> int:
     """Print a line for each dead letter as it is read; give their number."""
     many = 0
-    for letter, order in pairs:
+    for letter, payload in pairs:
         if not many:
-            say(f"{'PLACE':>10}  {'WRITTEN':24}  {'ORIGIN':24}  {'REASON':9}  TRIES  ORDER, AND WHY")
+            say(f"{'PLACE':>10}  {'WRITTEN':24}  {'ORIGIN':24}  {'REASON':9}  TRIES  WHAT, AND WHY")
         many += 1
-        place, written, _, origin, _, reason, attempts, replays, exception, message, *_ = _flat(letter, order)
-        told = capped(str(reason or letter.dialect or "unknown"))
-        again = f", replayed {replays} x" if replays else ""
-        what = f"{capped(str(order['product']))} at {order['price']:.2f}: " if isinstance(order, dict) else ""
-        why = str(message).splitlines()[:1] or [""]
-        written = str(written or "unknown").replace("+00:00", "Z")
+        told, written = letter.story, (when(letter.timestamp) or "unknown").replace("+00:00", "Z")
+        reason = capped(told.get("reason") or letter.dialect or "unknown")
+        why = [capped(it) for it in (told.get("exception"), told.get("message", "").partition("\n")[0]) if it]
+        again = f", replayed {letter.replays} x" if letter.replays else ""
+        notes = f" ({capped('; '.join(letter.notes))})" if letter.notes else ""
         say(
-            f"{place:>10}  {written:24}  {capped(str(origin)):24}  {told:9}  {capped(str(attempts or '?')):>5}  "
-            f"{what}{capped(str(exception))}: {capped(why[0])}{again}"
+            f"{letter.place:>10}  {written:24}  {capped(_origin(letter)):24}  {reason:9}  "
+            f"{capped(told.get('attempts') or '?'):>5}  "
+            f"{summary(payload, letter.value)}: {': '.join(why) or 'nothing told'}{again}{notes}"
         )
     return many
+
+
+def summary(payload: Payload, value: bytes | None) -> str:
+    """Say in a few words what a value says."""
+    if order := payload.order:
+        return f"{capped(str(order['product']))} at {order['price']:.2f}"
+    if payload.kind == "avro":
+        return f"{payload.schema} {_short(json.dumps(plain(payload.data), ensure_ascii=False))}"
+    if payload.kind in ("json", "text"):
+        return _short((value or b"")[: 4 * PREVIEW].decode(errors="ignore"))
+    return f"{len(value or b'')} bytes" if payload.kind == "bytes" else payload.kind
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"

@@ -13,6 +13,7 @@ import click
 from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
 from orderkit.cli.types import SECONDS, SHARE, SOME, Number, OneOf, Span
 from orderkit.consuming.consumers import ENGINE_NAMES
+from orderkit.dead_letters.payload import PayloadReader
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
 from orderkit.kafka.names import check_dead_letter_topic, check_group, check_topic
 from orderkit.orders.avro import WIRES, Codec
@@ -154,6 +155,12 @@ def make_codec(options: Mapping[str, Any]) -> Codec:
     """Make the codec that the reading options ask for."""
     registry = None if options["registry"] is None else Registry(options["registry"])
     return Codec(schema=options["schema"], writers=options["writers"], registry=registry)
+
+
+def make_reader(options: Mapping[str, Any]) -> PayloadReader:
+    """Make the reader of any payload that the reading options ask for."""
+    registry = None if options["registry"] is None else Registry(options["registry"])
+    return PayloadReader(options["schema"], options["writers"], registry)
 
 
 def open_broker(stack: ExitStack, options: Mapping[str, Any]) -> Broker | Connection:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from itertools import islice
+from typing import Any
 
-from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.dead_letters.kinds import has_header
+from orderkit.dead_letters.payload import Payload, PayloadReader
+from orderkit.dead_letters.reader import HEAVY, DeadLetterRecord
 from orderkit.dead_letters.times import UNKNOWN, whole
 from orderkit.dead_letters.where import Where
 from orderkit.errors import UsageError
@@ -20,7 +22,7 @@ from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-BATCH = 1000  # letters whose orders are decoded at once
+BATCH = 1000  # letters whose values are read at once
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,16 @@ class LetterFilter:
     Args:
         reasons: of these reasons, as `poison`.
         exceptions: whose exception's class has one of these names, with or without its module; `*` stands for anything.
-        products: whose order is for one of these products.
+        products: whose record has one of these as its product.
         keys: whose key is one of these texts.
         since, until: written to the dead-letter topic from then on, and before; seconds since 1970.
         topics, partitions: that came from there last.
         attempts: that had so many delivery attempts: the least and the most.
         dialects: written by these systems.
         places: that lie there: `(partition, offset)`.
-        where: whose order fulfils this condition.
+        where: whose record fulfils this condition.
+        origins: that came from one of these last: `(topic, partition)`, and `None` for any partition.
+        headers: that have one of these headers: `(name, value)`; `*` stands for anything, and 0x... for bytes.
     """
 
     reasons: Sequence[str] = ()
@@ -52,16 +56,18 @@ class LetterFilter:
     dialects: Sequence[str] = ()
     places: Sequence[tuple[int, int]] = ()
     where: Where | None = field(default=None)
+    origins: Sequence[tuple[str, int | None]] = ()
+    headers: Sequence[tuple[str, str]] = ()
 
     @property
     def needs_order(self) -> bool:
-        """Whether it looks into the order."""
+        """Whether it looks into the value."""
         return bool(self.products or self.where)
 
     @property
     def is_empty(self) -> bool:
         """Whether every dead letter is meant."""
-        return self == LetterFilter()
+        return not str(self)
 
     def __str__(self) -> str:
         named = {
@@ -71,12 +77,12 @@ class LetterFilter:
         }
         return ", ".join(f"{name} {value}" for name, value in named.items())
 
-    def matches(self, letter: DeadLetterRecord, order: Order | Failure | None = None) -> bool:
+    def matches(self, letter: DeadLetterRecord, order: Payload | Order | Failure | None = None) -> bool:
         """Whether a dead letter is meant.
 
         Args:
             letter: the dead letter.
-            order: what its value says, where that matters; what cannot be decoded has no product and fulfils nothing.
+            order: what its value says, where that matters; what is no record has no product and fulfils nothing.
         """
         return self._story_matches(letter) and (not self.needs_order or self._order_matches(order))
 
@@ -98,6 +104,10 @@ class LetterFilter:
             return False
         if self.dialects and letter.dialect not in self.dialects:
             return False
+        if self.origins and not {letter.origin[:2], (letter.origin[0], None)} & set(self.origins):
+            return False
+        if self.headers and not any(has_header(letter.raw, *header) for header in self.headers):
+            return False
         return not self.places or (letter.partition, letter.offset) in self.places
 
     def _time_matches(self, written: int) -> bool:
@@ -108,31 +118,47 @@ class LetterFilter:
             self.until is None or written < self.until * 1000
         )
 
-    def _order_matches(self, order: Order | Failure | None) -> bool:
-        if order is None or isinstance(order, Failure):
+    def _order_matches(self, order: Payload | Order | Failure | None) -> bool:
+        fields: Any = order.fields if isinstance(order, Payload) else order
+        if not isinstance(fields, dict):
             return False
-        if self.products and order["product"] not in self.products:
+        if self.products and fields.get("product") not in self.products:
             return False
-        return self.where is None or self.where(order)
+        return self.where is None or self.where(fields)
 
 
 def select(
-    letters: Iterable[DeadLetterRecord], only: LetterFilter, codec: Codec | None = None
-) -> Iterator[tuple[DeadLetterRecord, Order | Failure | None]]:
-    """Yield the dead letters that are meant, each with its order (or why it has none) when a codec is given.
+    letters: Iterable[DeadLetterRecord], only: LetterFilter, codec: PayloadReader | Codec | None = None
+) -> Iterator[tuple[DeadLetterRecord, Any]]:
+    """Yield the dead letters that are meant, each with what its value says when there is somebody to read it.
 
     Args:
         letters: what to choose from, in order.
         only: what is meant.
-        codec: reads the orders; needed when the filter looks into them.
+        codec: reads the values, whatever they are, or orders alone; needed when the filter looks into them.
     """
     if codec is None:
         yield from ((letter, None) for letter in letters if only.matches(letter))
         return
-    source = iter(letters)
-    while batch := list(islice(source, BATCH)):
-        orders = codec.decode_batch([letter.value for letter in batch])
-        yield from (pair for pair in zip(batch, orders, strict=True) if only.matches(*pair))
+    read: Any = codec.read_batch if isinstance(codec, PayloadReader) else codec.decode_batch
+    for batch in portions(letters, BATCH):
+        said = read([letter.value for letter in batch])
+        yield from (pair for pair in zip(batch, said, strict=True) if only.matches(*pair))
+        del batch, said  # they may be heavy, and the next are fetched meanwhile
+
+
+def portions(letters: Iterable[DeadLetterRecord], most: int) -> Iterator[list[DeadLetterRecord]]:
+    """Yield letters in lists of at most so many, shorter ones where the letters are heavy."""
+    batch: list[DeadLetterRecord] = []
+    size = 0
+    for letter in letters:
+        batch.append(letter)
+        size += len(letter.value or b"")
+        if len(batch) >= most or size >= HEAVY:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _named(exception: str, patterns: Sequence[str]) -> bool:
@@ -184,6 +210,31 @@ def parse_attempts(text: str | None) -> tuple[float, float] | None:
         raise UsageError(f"--attempts {text!r}: write a number or a range, as in 3, 2-5 or 4-.")
     least = float(found[1])
     return least, (float(found[3]) if found[3] else float("inf")) if found[2] else least
+
+
+def parse_origin(text: str) -> tuple[str, int | None]:
+    """Read where letters came from: TOPIC, or TOPIC:PARTITION.
+
+    Raises:
+        UsageError: it is not written so.
+    """
+    topic, colon, partition = bare(text).partition(":")
+    number = whole(partition)
+    if not topic or (colon and (number is None or number < 0)):
+        raise UsageError(f"--origin {text!r}: write TOPIC or TOPIC:PARTITION, as in orders or orders:3.")
+    return topic, number
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """Read which header letters have: NAME=VALUE, or NAME for any value.
+
+    Raises:
+        UsageError: it names none.
+    """
+    name, equals, value = text.partition("=")
+    if not name:
+        raise UsageError(f"--header {text!r}: write NAME=VALUE, as in trace=abc; * stands for anything.")
+    return name, value if equals else "*"
 
 
 def parse_place(text: str) -> tuple[int, int]:

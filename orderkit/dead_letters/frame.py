@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from orderkit.dead_letters.filters import portions
+from orderkit.dead_letters.payload import Payload, PayloadReader, reader_of
 from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.dead_letters.times import moment, whole
 from orderkit.errors import OrderkitError
 from orderkit.orders.avro import Codec
-from orderkit.retry import Failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,20 +40,28 @@ COLUMNS = {
     "product": "object",
     "price": "float64",
     "undecodable": "object",
+    "origin_written": "datetime64[ms, UTC]",
+    "payload": "category",
+    "data": "object",
+    "notes": "object",
 }
 
 
-def dead_letter_frame(letters: Iterable[DeadLetterRecord], codec: Codec | None = None) -> pd.DataFrame:
+def dead_letter_frame(letters: Iterable[DeadLetterRecord], codec: PayloadReader | Codec | None = None) -> pd.DataFrame:
     """Give dead letters as a frame, a row each; what nobody told is missing.
 
-    Columns, and their types, are those of `COLUMNS`: `topic`, `partition`, `offset` (where it lies), `written`,
-    `dialect`, `origin_topic`, `origin_partition`, `origin_offset` (where it was last), `group`, `reason`, `exception`,
-    `message`, `attempts`, `first_failure`, `last_failure`, `replays`, `key` and `value` (bytes), `headers` (the
-    original ones), `order_id`, `product`, `price`, and `undecodable` (why there is no order).
+    Columns, and their types, are those of `COLUMNS`. Where it lies: `topic`, `partition`, `offset`; `written` there, in
+    ms. What its headers tell: `dialect`, `origin_topic`, `origin_partition`, `origin_offset` (where it was last),
+    `origin_written` (in ms), `group`, `reason`, `exception`, `message`, `attempts` (deliveries), `first_failure`,
+    `last_failure` (in ms), `replays`. What it holds: `key` and `value` (bytes), `headers` (the original ones, and those
+    that nobody knows: a list of name and bytes). What the value says: `payload` (`order`, `avro`, `json`, `text`,
+    `bytes`, `empty`, `tombstone`), `data` (a dict of fields, any other JSON value, or a text), `order_id`, `product`,
+    `price` of an order, and `undecodable` (why there is no record, or none that makes sense). `notes`: headers that are
+    not what they should be, a tuple of lines.
 
     Args:
         letters: as `read_dead_letters` yields them.
-        codec: reads the orders; by default with the kit's own schema.
+        codec: reads the values, or the orders among them; by default with the kit's own schema.
 
     Raises:
         OrderkitError: pandas is not installed.
@@ -62,10 +70,10 @@ def dead_letter_frame(letters: Iterable[DeadLetterRecord], codec: Codec | None =
         import pandas as pd  # noqa: PLC0415  the base install has none
     except ImportError:
         raise OrderkitError('A frame needs pandas: pip install "orderkit[lab]".') from None
-    codec, source, parts = codec or Codec(), iter(letters), []
-    while batch := list(islice(source, PORTION)):
-        orders = codec.decode_batch([letter.value for letter in batch])
-        rows = [_row(letter, order) for letter, order in zip(batch, orders, strict=True)]
+    reader, parts = reader_of(codec), []
+    for batch in portions(letters, PORTION):
+        payloads = reader.read_batch([letter.value for letter in batch])
+        rows = [_row(letter, payload) for letter, payload in zip(batch, payloads, strict=True)]
         parts.append(_typed(pd.DataFrame.from_records(rows, columns=list(COLUMNS))))
     if not parts:
         return _typed(pd.DataFrame(columns=list(COLUMNS)))
@@ -85,10 +93,10 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _row(letter: DeadLetterRecord, order: Any) -> tuple[Any, ...]:
+def _row(letter: DeadLetterRecord, payload: Payload) -> tuple[Any, ...]:
     told = letter.story
     origin, partition, offset = letter.origin
-    readable = not isinstance(order, Failure)
+    order = payload.order or {}
     return (
         letter.topic,
         letter.partition,
@@ -109,8 +117,12 @@ def _row(letter: DeadLetterRecord, order: Any) -> tuple[Any, ...]:
         letter.key,
         letter.value,
         letter.headers,
-        order["orderId"] if readable else None,
-        order["product"] if readable else None,
-        order["price"] if readable else None,
-        None if readable else str(order),
+        order.get("orderId"),
+        order.get("product"),
+        order.get("price"),
+        payload.why or None,
+        moment(whole(told.get("timestamp"))),
+        payload.kind,
+        payload.data,
+        letter.notes,
     )

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from orderkit.dead_letters.dialects import NUMBERS, ORIGINAL_VALUE, OWN_ORIGIN, REPLAY_COUNT, Dialect, find_dialect
-from orderkit.dead_letters.story import PREFIX, Headers
+from orderkit.dead_letters.dialects import (
+    DIALECTS,
+    ORIGIN,
+    ORIGINAL_VALUE,
+    OWN_ORIGIN,
+    REPLAY_COUNT,
+    Dialect,
+    find_dialect,
+)
+from orderkit.dead_letters.kinds import NUMBER, TEXT, Kind, read_header
+from orderkit.dead_letters.story import PREFIX, UNREADABLE, Headers
+from orderkit.dead_letters.times import MOST_DIGITS
+from orderkit.errors import UsageError
 
-LONGEST_INT = 8  # bytes of a number in binary
-INTS = {4, 8}  # bytes of a partition or an offset in binary, as Java writes int and long
 NOWHERE = -1, -1, -1
 NO_ORIGIN = "?", -1, -1
 MANY_PLANS = 1000  # ways to head a record; more in one topic means that the names hold data
@@ -21,39 +31,66 @@ class Plan:
 
     Args:
         dialect: who wrote them; `None` for nobody known.
-        told: what it tells, which header (the newest of its name), and whether that is a number.
+        told: what it tells, which header (the newest of its name), and how that is read.
         kept: the original headers.
         first: topic, partition and offset of the first origin, before any replay; -1 for none.
         own: the first origin is in our headers, whoever wrote the rest.
         replays: how often the record was replayed; -1 for no such header.
         value: the value before somebody mended it; -1 for no such header.
+        kinds: how the partition and the offset of the first origin are read.
+        names: of all headers.
     """
 
     dialect: Dialect | None
-    told: tuple[tuple[str, int, bool], ...] = ()
+    told: tuple[tuple[str, int, Kind], ...] = ()
     kept: tuple[int, ...] = ()
     first: tuple[int, int, int] = NOWHERE
     own: bool = False
     replays: int = -1
     value: int = -1
+    kinds: tuple[Kind, Kind] = (NUMBER, NUMBER)
+    names: tuple[str, ...] = ()
 
-    @property
-    def binary(self) -> bool:
-        """Whether its dialect writes numbers in binary."""
-        return self.dialect is not None and self.dialect.binary
+    def read(self, headers: Headers) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Read what the added headers tell, all as text; and notes on those that are not what they should be."""
+        if self.is_plain:  # the plain case costs a third of the time
+            try:
+                told = {name: headers[i][1].decode() for name, i, _ in self.told}  # type: ignore[union-attr]
+            except (AttributeError, UnicodeDecodeError):
+                return self._read(headers)
+            numbers = list(map(told.__getitem__, self.numbers))
+            if all(map(str.isdecimal, numbers)) and max(map(len, numbers), default=0) <= MOST_DIGITS:
+                return told, ()
+        return self._read(headers)
 
-    def story(self, headers: Headers) -> dict[str, str]:
-        """Read what the added headers tell, all as text."""
-        if self.binary:
-            return {name: _text(headers[i][1], binary=number) for name, i, number in self.told}
-        try:  # the plain case costs a third of the time
-            return {name: headers[i][1].decode() for name, i, _ in self.told}  # type: ignore[union-attr]
-        except (AttributeError, UnicodeDecodeError):
-            return {name: _text(headers[i][1]) for name, i, _ in self.told}
+    def _read(self, headers: Headers) -> tuple[dict[str, str], tuple[str, ...]]:
+        told, notes = {}, []
+        for name, i, kind in self.told:
+            text, note = read_header(self.names[i], headers[i][1], kind)
+            if text is not None:
+                told[name] = text
+            if note:
+                notes.append(note)
+        if self.replays >= 0 and (note := read_header(REPLAY_COUNT, headers[self.replays][1], NUMBER)[1]):
+            notes.append(note)
+        if self.names == (UNREADABLE[0],):
+            notes.append(UNREADABLE[1].decode())
+        return told, tuple(notes)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether all that it tells is text or a decimal."""
+        return self.replays < 0 and all(kind in (TEXT, NUMBER) for _, _, kind in self.told) and bool(self.told)
+
+    @cached_property
+    def numbers(self) -> tuple[str, ...]:
+        """What it tells in decimals."""
+        return tuple(name for name, _, kind in self.told if kind is NUMBER)
 
     def story_of(self, headers: Headers, places: Sequence[int]) -> dict[str, str]:
         """Read what some of the added headers tell."""
-        return {name: _text(headers[i][1], self.binary and number) for name, i, number in self.told if i in places}
+        told = {name: read_header("", headers[i][1], kind)[0] for name, i, kind in self.told if i in places}
+        return {name: text for name, text in told.items() if text is not None}
 
     def origin(self, headers: Headers) -> tuple[str, int, int]:
         """Read where a record was first, before any replay; what nobody wrote down is "?" or -1.
@@ -61,36 +98,20 @@ class Plan:
         Where one of these headers is there and says nothing of the kind, the record has no origin at all.
         """
         topic, partition, offset = self.first
-        binary = self.binary and not self.own
-        name = _text(headers[topic][1]) if topic >= 0 else "?"
-        number = _number(headers[partition][1], binary) if partition >= 0 else -1
-        place = _number(headers[offset][1], binary) if offset >= 0 else -1
+        name = read_header("", headers[topic][1], TEXT)[0] or "" if topic >= 0 else "?"
+        number = _number(headers[partition][1], self.kinds[0]) if partition >= 0 else -1
+        place = _number(headers[offset][1], self.kinds[1]) if offset >= 0 else -1
         broken = not name or (partition >= 0 and number < 0) or (offset >= 0 and place < 0)
-        if broken:
-            return NO_ORIGIN
-        return name, number, place
+        return NO_ORIGIN if broken else (name, number, place)
 
     def replay_count(self, headers: Headers) -> int:
         """Read how often a record was replayed."""
         return max(0, _number(headers[self.replays][1])) if self.replays >= 0 else 0
 
 
-def _text(value: str | bytes | None, binary: bool = False) -> str:
-    if not isinstance(value, bytes):
-        return value or ""
-    if binary and 0 < len(value) <= LONGEST_INT:
-        return str(int.from_bytes(value, "big", signed=True))
-    return value.decode(errors="replace")
-
-
-def _number(value: str | bytes | None, binary: bool = False) -> int:
-    """Read a number; -1 when it is none."""
-    if binary and (not isinstance(value, bytes) or len(value) not in INTS):
-        return -1
-    try:
-        return int(_text(value, binary))
-    except ValueError:
-        return -1
+def _number(value: str | bytes | None, kind: Kind = NUMBER) -> int:
+    """Read a number; -1 when it is none, or below 0, as no partition or offset is."""
+    return max(-1, int(read_header("", value, kind)[0] or -1))
 
 
 _plans: dict[tuple[str, ...], Plan] = {}
@@ -111,6 +132,18 @@ def plan_for(names: tuple[str, ...]) -> Plan:
     return plan
 
 
+def add_dialect(dialect: Dialect) -> None:
+    """Let dead letters of one more system be read from now on, in this process.
+
+    Raises:
+        UsageError: there is one of that name, or it has no marks to be known by.
+    """
+    if not dialect.marks or dialect.name in {it.name for it in DIALECTS}:
+        raise UsageError(f"Dialect {dialect.name!r} needs a name of its own, and marks: headers that prove it.")
+    DIALECTS.append(dialect)
+    _plans.clear()
+
+
 def make_plan(names: Sequence[str]) -> Plan:
     """Plan how to take records with these header names apart."""
     dialect, replays = find_dialect(names), _first(names, REPLAY_COUNT)
@@ -120,25 +153,28 @@ def make_plan(names: Sequence[str]) -> Plan:
     if dialect is None:
         added = set(filter(lambda name: name.startswith(PREFIX), names)) if own else {REPLAY_COUNT, ORIGINAL_VALUE}
         kept = tuple(i for i, name in enumerate(names) if name not in added)
-        return Plan(None, (), kept, own_first if own else NOWHERE, own, replays, value)
+        first = own_first if own else NOWHERE
+        return Plan(None, (), kept, first, own, replays, value, names=tuple(names))
     told = [(dialect.tells(name), i) for i, name in enumerate(names)]
-    known = [(name, i) for name, i in told if name is not None and names[i] not in (REPLAY_COUNT, ORIGINAL_VALUE)]
+    known = [(*it, i) for it, i in told if it is not None and names[i] not in (REPLAY_COUNT, ORIGINAL_VALUE)]
     in_order = known[::-1] if dialect.newest_first else known
-    newest = dict(in_order)
+    newest = {name: (kind, i) for name, kind, i in in_order}
     for name, wrapped in (("exception", "wrapper"), ("message", "wrapper-message")):
         if name not in newest and wrapped in newest:
             newest[name] = newest.pop(wrapped)
-    oldest = dict(in_order[::-1])
-    first = own_first if own else (oldest.get("topic", -1), oldest.get("partition", -1), oldest.get("offset", -1))
-    numbers = NUMBERS | ({"due", "first-timestamp"} if dialect.binary else set[str]())
+    oldest = {name: (kind, i) for name, kind, i in in_order[::-1]}
+    places = [oldest.get(name, (NUMBER, -1)) for name in ORIGIN]
+    first = own_first if own else (places[0][1], places[1][1], places[2][1])
     return Plan(
         dialect,
-        tuple((name, i, name in numbers) for name, i in newest.items()),
+        tuple((name, i, kind) for name, (kind, i) in newest.items()),
         tuple(i for i, name in enumerate(names) if told[i][0] is None and not name.startswith(PREFIX)),
         first,
         own,
         replays,
         value,
+        (NUMBER, NUMBER) if own else (places[1][0], places[2][0]),
+        tuple(names),
     )
 
 

@@ -11,10 +11,16 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from orderkit.dead_letters.plans import find_plan
 from orderkit.dead_letters.story import Headers, header_list
+from orderkit.dead_letters.strangers import check_there, gone, known
+from orderkit.dead_letters.times import whole
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 
 BATCH = 2000  # records
+HEAVY = 8 * 1024 * 1024  # bytes that a batch should not exceed
+SILENT = 2.0  # seconds without a record after which it is asked whether the topic is still there
+AHEAD = 8 * 1024  # KiB that the client fetches ahead
+GONE = {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,8 @@ class DeadLetterRecord:
         first_origin: topic, partition and offset the record had first, before any replay.
         replays: how often it was replayed.
         original_value: what the value was before a replay mended it.
+        notes: which headers are not what they should be, a line each.
+        raw: all headers, as they lie there.
     """
 
     topic: str
@@ -45,15 +53,18 @@ class DeadLetterRecord:
     first_origin: tuple[str, int, int] = ("?", -1, -1)
     replays: int = 0
     original_value: bytes | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    raw: Headers = field(default_factory=list, repr=False)
 
     @property
     def origin(self) -> tuple[str, int, int]:
-        """Topic, partition and offset the record came from last; ("?", -1, -1) when nobody wrote it down."""
-        told = self.story
-        try:
-            return told["topic"], int(told["partition"]), int(told["offset"])
-        except (KeyError, ValueError):
-            return "?", -1, -1
+        """Topic, partition and offset the record came from last; of what nobody wrote down "?" and -1."""
+        partition, offset = (whole(self.story.get(name)) for name in ("partition", "offset"))
+        return (
+            self.story.get("topic") or "?",
+            -1 if partition is None else max(-1, partition),
+            -1 if offset is None else max(-1, offset),
+        )
 
     @property
     def place(self) -> str:
@@ -66,6 +77,7 @@ class DeadLetterRecord:
         headers = header_list(message)
         plan = find_plan(headers)
         mended = headers[plan.value][1] if plan.value >= 0 else None
+        told, notes = plan.read(headers)
         return cls(
             message.topic() or "",
             message.partition() or 0,
@@ -74,11 +86,13 @@ class DeadLetterRecord:
             message.key(),
             message.value(),
             [headers[i] for i in plan.kept],
-            plan.story(headers),
+            told,
             plan.dialect.name if plan.dialect else "",
             plan.origin(headers),
             plan.replay_count(headers),
             mended.encode() if isinstance(mended, str) else mended,
+            notes,
+            headers,
         )
 
 
@@ -109,7 +123,12 @@ def read_batches(
     ends = {number: high for number, (_, high) in marks.items() if high > starts[number]}
     if not ends:
         return
-    consumer = connection.consumer("orderkit-reader", isolation_level="read_committed", enable_partition_eof=True)
+    consumer = connection.consumer(
+        "orderkit-reader",
+        isolation_level="read_committed",
+        enable_partition_eof=True,
+        queued_max_messages_kbytes=AHEAD,
+    )
     try:
         consumer.assign([TopicPartition(topic, number, starts[number]) for number in ends])
         yield from _read_until(consumer, ends, topic, timeout, most)
@@ -120,15 +139,27 @@ def read_batches(
 def _read_until(
     consumer: Consumer, ends: dict[int, int], topic: str, timeout: float, most: int
 ) -> Iterator[list[Message]]:
-    deadline = time.monotonic() + timeout
+    heard, many = time.monotonic(), 1  # nobody knows how heavy they are
+    look = heard + SILENT
     while ends:
-        messages = consumer.consume(most, 0.05)
+        messages = consumer.consume(many, 0.05)
+        now = time.monotonic()
         if messages:
-            deadline = time.monotonic() + timeout
-        elif time.monotonic() > deadline:
+            heard, many = now, min(most, _many(messages))
+            look = now + SILENT
+        elif now > heard + timeout:
             raise OrderkitError(f"Topic {topic} stopped answering. Is the broker still up? Try again.")
+        elif now > look:
+            look = now + SILENT
+            check_there(consumer, topic)
         if wanted := _plainly_wanted(messages, ends) or _wanted(messages, ends, topic):
             yield wanted
+
+
+def _many(messages: Sequence[Message]) -> int:
+    """Say how many records like these a batch may have."""
+    size = sum(map(len, filter(None, map(Message.value, messages))))
+    return max(1, HEAVY * len(messages) // max(1, size))
 
 
 def _plainly_wanted(messages: list[Message], ends: dict[int, int]) -> list[Message] | None:
@@ -150,6 +181,8 @@ def _wanted(messages: list[Message], ends: dict[int, int], topic: str) -> list[M
         number, error = message.partition() or 0, message.error()
         if error and error.name() == "GROUP_AUTHORIZATION_FAILED":
             continue  # the client asks for its group, whose name is all that is needed here
+        if error and error.name() in GONE:
+            raise gone(topic)
         if error and error.name() != "_PARTITION_EOF":
             raise OrderkitError(f"Topic {topic} cannot be read: {error.str()}.")
         if number not in ends:
@@ -178,13 +211,19 @@ def read_topic(
         yield from messages
 
 
-def read_dead_letters(connection: Connection, topic: str) -> Iterator[DeadLetterRecord]:
+def read_dead_letters(connection: Connection, topic: str, *, any_topic: bool = True) -> Iterator[DeadLetterRecord]:
     """Yield the dead letters that a topic holds now.
 
+    Args:
+        connection: the cluster.
+        topic: its name.
+        any_topic: yield what is there, even if nothing has a header of a known dialect.
+
     Raises:
-        OrderkitError: no such topic, or the broker stopped answering.
+        OrderkitError: no such topic, no dead letters, or the broker stopped answering.
     """
-    return (DeadLetterRecord.of(message) for message in read_topic(connection, topic))
+    letters = (DeadLetterRecord.of(message) for message in read_topic(connection, topic))
+    return letters if any_topic else known(letters, topic)
 
 
 def read_one(connection: Connection, topic: str, partition: int, offset: int) -> DeadLetterRecord | None:

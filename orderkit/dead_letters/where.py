@@ -1,7 +1,9 @@
-"""A small, safe language for conditions on orders: `price > 100 and product == "Lamp"`.
+"""A small, safe language for conditions on records: `price > 100 and product == "Lamp"`.
 
 It is Python's syntax for comparisons, `in`, `and`, `or` and `not` over names and constants, and nothing else: no calls,
-no attributes, no arithmetic. What is not on the list is refused before anything is read.
+no arithmetic. What is not on the list is refused before anything is read. Where the fields are known, as an order's
+are, no other name may be used. Where they are not, `customer.country` is a field of a field, a field that is not there
+is None, and what cannot be compared, or is not there, is neither less nor more.
 """
 
 from __future__ import annotations
@@ -31,19 +33,23 @@ CONSTANTS = (str, int, float, bool, type(None))
 
 
 class Where:
-    """A condition on the fields of an order.
+    """A condition on the fields of an order, or of any record.
 
     Args:
         text: the condition.
-        fields: the names it may use.
+        fields: the names it may use; by default any.
+
+    Attributes:
+        missing: the fields that it uses and no record has had so far; of any record only.
 
     Raises:
         UsageError: it is no such condition; says what is wrong.
     """
 
-    def __init__(self, text: str, fields: Collection[str]) -> None:
+    def __init__(self, text: str, fields: Collection[str] | None = None) -> None:
         self.text = text
         self._fields = fields
+        self.missing: set[str] = set()
         try:
             if len(text) > LONGEST:
                 raise SyntaxError(f"longer than {LONGEST} characters")
@@ -52,23 +58,25 @@ class Where:
             raise self._wrong(getattr(error, "msg", None) or str(error)) from None
 
     def __call__(self, order: Fields) -> bool:
-        """Whether the condition holds for an order.
+        """Whether the condition holds for a record.
 
         Raises:
             UsageError: it compares what cannot be compared, a price with a text, say.
         """
+        if self.missing:
+            self.missing -= order.keys()
         try:
             return bool(self._test(order))
         except TypeError as error:
             raise self._wrong(str(error)) from None
 
-    def __reduce__(self) -> tuple[type[Where], tuple[str, Collection[str]]]:
+    def __reduce__(self) -> tuple[type[Where], tuple[str, Collection[str] | None]]:
         return Where, (self.text, self._fields)  # compiled anew in another process
 
     def _wrong(self, why: str) -> UsageError:
+        names = "fields" if self._fields is None else ", ".join(self._fields)
         return UsageError(
-            f"--where {self.text[:80]!r}: {why}. Compare {', '.join(self._fields)} with <, ==, in and the like; "
-            "join with and, or, not."
+            f"--where {self.text[:80]!r}: {why}. Compare {names} with <, ==, in and the like; join with and, or, not."
         )
 
     def _compile(self, node: ast.expr) -> Value:
@@ -92,13 +100,16 @@ class Where:
         for i, op in enumerate(ops):
             if type(op) not in COMPARISONS:
                 raise SyntaxError(f"`{type(op).__name__}` is not understood here")
-            tests.append((values[i], COMPARISONS[type(op)], values[i + 1]))
+            test = COMPARISONS[type(op)]
+            tests.append((values[i], test if self._fields is not None else _softly(test), values[i + 1]))
         return lambda order: all(test(one(order), other(order)) for one, test, other in tests)
 
     def _value(self, node: ast.expr) -> Value:
         match node:
+            case ast.Name() | ast.Attribute() if self._fields is None:
+                return self._path(node)
             case ast.Name(id=name):
-                if name not in self._fields:
+                if name not in (self._fields or ()):
                     raise SyntaxError(f"an order has no field {name!r}")
                 return operator.itemgetter(name)
             case ast.Constant(value=constant) if isinstance(constant, CONSTANTS):
@@ -109,3 +120,26 @@ class Where:
                 values = [self._value(part) for part in parts]
                 return lambda order: [value(order) for value in values]
         raise SyntaxError(f"`{ast.unparse(node)[:40]}` is not understood here")
+
+    def _path(self, node: ast.expr) -> Value:
+        """Look up a field, or a field of a field; never an attribute of an object."""
+        match node:
+            case ast.Name(id=name):
+                self.missing.add(name)
+                return lambda record: record.get(name)
+            case ast.Attribute(value=whole, attr=name):
+                outer = self._path(whole)
+                return lambda record: value.get(name) if isinstance(value := outer(record), Mapping) else None
+        raise SyntaxError(f"`{ast.unparse(node)[:40]}` is not understood here")
+
+
+def _softly(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """Let a comparison of what cannot be compared be false: the records of strangers are not all alike."""
+
+    def soft(one: Any, other: Any) -> bool:
+        try:
+            return bool(test(one, other))
+        except TypeError:
+            return False
+
+    return soft

@@ -29,7 +29,7 @@ from orderkit.retry import Failure, Permanent, Poison
 
 __all__ = [
     "CONFLUENT", "CONFLUENT_SIZE", "SINGLE", "WIRES", "Codec",
-    "encoded_length", "load_schema", "order_schema", "zigzag",
+    "encoded_length", "load_schema", "order_schema", "without_frames", "zigzag",
 ]  # fmt: skip
 WIRES = ("single", "raw", "confluent")
 SHORT = 64  # a text of fewer bytes has its length in one byte
@@ -145,7 +145,7 @@ class Codec:
         try:
             return self.decode(value)
         except (Poison, Permanent) as failure:
-            return failure.with_traceback(None)  # it would keep the whole batch alive
+            return without_frames(failure)
 
     def _decode_plainly(self, values: Sequence[bytes | None]) -> list[Order | Failure] | None:
         """Read orders whose two texts take less than 64 bytes each; `None` when anything at all is odd.
@@ -198,6 +198,14 @@ class Codec:
             return full  # a raw one cannot start with either mark: its first byte is the length of an id
         same = set(map(itemgetter(slice(len(mark))), full)) == {mark}
         return list(map(itemgetter(slice(size, None)), full)) if same else None
+
+
+def without_frames(failure: Failure) -> Failure:
+    """Take the tracebacks off a failure and what caused it: they would keep the whole batch alive, in a cycle."""
+    for error in (failure, failure.__cause__, failure.__context__):
+        if error is not None:
+            error.__traceback__ = None
+    return failure
 
 
 FIRST, LAST_FOUR = itemgetter(0), itemgetter(slice(-4, None))
