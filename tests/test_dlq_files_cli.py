@@ -260,7 +260,7 @@ def test_ctrl_c_says_how_far_it_is_and_the_same_command_goes_on(tmp_path: Path) 
     if process.returncode:  # else it was through already
         assert (process.returncode, err.strip(), [*tmp_path.iterdir()]) == (130, "orderkit: interrupted.", [])
     process = _start(kit, "export", str(file), "--dlq-topic", kit.topic, "--overwrite")
-    assert process.wait(60) == 0
+    assert (process.communicate(timeout=60), process.returncode)[1] == 0
     words = ("import", str(file), "--to", to, "--yes")
     process = _start(kit, *words)
     wait_for(lambda: sum(high for _, high in kit.connection.watermarks(to).values()) or process.poll() is not None)
@@ -271,7 +271,7 @@ def test_ctrl_c_says_how_far_it_is_and_the_same_command_goes_on(tmp_path: Path) 
         assert (process.returncode, bool(found)) == (130, True), err
         assert int(found[1]) == len(letters_of(kit.connection, to)) < many  # type: ignore[index]
     process = _start(kit, *words)
-    assert process.wait(60) == 0
+    assert (process.communicate(timeout=60), process.returncode)[1] == 0
     assert letters_of(kit.connection, to) == letters_of(kit.connection, kit.topic)
 
 

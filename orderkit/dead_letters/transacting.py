@@ -35,6 +35,8 @@ class TransactionalSender(Sender):
         while not self._arrives(shipment := Shipment(outgoing, positions), outgoing):
             self._refuse(shipment.refused)
             outgoing = [it for it in outgoing if not any(it is other for other in shipment.refused)]
+            # A client whose record was refused gets itself a new epoch, and takes no offsets meanwhile: a new one has one.
+            self._opened[0] = self._open(self._connection)
 
     def _arrives(self, shipment: Shipment, outgoing: Sequence[Outgoing]) -> bool:
         """Whether a transaction was committed; it was not when something in it was too large."""
@@ -49,16 +51,18 @@ class TransactionalSender(Sender):
                 self._note(settled, len(outgoing))
                 return True
         except KafkaException as error:
-            producer.poll(0)  # its report may be still to come
+            self._abort()
             if not shipment.refused:
-                self._abort()
                 raise self._unwritten(error.args[0].str()) from None
         except OrderkitError:
             self._abort()
             raise
-        self._abort()
+        else:
+            self._abort()
         return False
 
     def _abort(self) -> None:
+        """Undo the transaction, and hear what became of its records: only then all reports have come."""
         with suppress(KafkaException):  # a newer replay has taken over, or the broker ends it after its time-out
             insist(self.producer.abort_transaction)
+        self.producer.poll(0)
