@@ -21,6 +21,7 @@ from orderkit.account.state import group_state
 from orderkit.brokers import EmbeddedBroker
 from orderkit.cli import main
 from orderkit.dead_letters.mending import Mender, Unmended
+from orderkit.dead_letters.payload import Payload
 from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.orders.avro import Codec, order_schema
@@ -165,10 +166,10 @@ def test_a_mended_order_is_not_written_under_another_schema_s_id(url: str) -> No
         letter = DeadLetterRecord("dlq", 0, 0, 0, None, value, [], {})
         mender = Mender(lambda order, _: {**order, "price": 1.0} if order else None, reader=codec)
         if value is WRITTEN[0]:
-            assert codec.decode(mender.mend(letter, codec.decode(value))) == {**ORDER, "price": 1.0}
+            assert codec.decode(mender.mend(letter, Payload("order", codec.decode(value)))) == {**ORDER, "price": 1.0}
         else:
             with pytest.raises(Unmended, match="which schema wrote it"):
-                mender.mend(letter, codec.decode(value))
+                mender.mend(letter, Payload("order", codec.decode(value)))
 
 
 @needs_client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,15 +24,19 @@ from helpers import Kit, Record, average_of, open_broker, rarely, shorten_sessio
 from test_replay import dead_thirds, other_topic, replay, replayed
 
 from orderkit.brokers import ApacheBroker
-from orderkit.dead_letters import Headers
+from orderkit.dead_letters import DeadLetterRecord, Headers, LetterFilter, Where
 from orderkit.dead_letters import replay as replaying
 from orderkit.dead_letters.claims import EXPIRED, Claim, refuse_others
 from orderkit.dead_letters.journal import read_journal
+from orderkit.dead_letters.mending import Mender
+from orderkit.dead_letters.payload import PayloadReader
 from orderkit.dead_letters.positions import Position
 from orderkit.dead_letters.replay import Replay
 from orderkit.dead_letters.report import ReplayReport
 from orderkit.dead_letters.seen import ReplayCheck, check_replays
+from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError
+from orderkit.orders.schemas import read_schema
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +125,28 @@ def test_letters_of_a_topic_that_is_gone_stay_and_go_when_it_is_back() -> None:
         Replay(kit.connection, kit.topic).run()
     kit.connection.create_topics({gone: 4})
     assert Replay(kit.connection, kit.topic).run().counts == {"moved": 2, "missing": 1}
+
+
+def test_values_that_are_no_orders_are_chosen_and_mended_too(tmp_path: Path) -> None:
+    """A condition and a transform see the fields of JSON and of any record; each goes back in the form that it had."""
+    kit, file = Kit(), tmp_path / "payment.avsc"
+    fields = [{"name": "who", "type": "string"}, {"name": "cents", "type": "long"}]
+    file.write_text(json.dumps({"type": "record", "name": "Payment", "fields": fields}))
+    mark = read_schema(file).mark
+    values = [mark + b"\x06ann\x02", b'{"who":"ann","cents":1}', b'{"who":"bob","cents":1}', b"ann", None]
+    kit.send([replace(letter(kit.dead_letters, offset=b"%d" % i), value=value) for i, value in enumerate(values)])
+    reader, seen = PayloadReader(file), list[object]()
+
+    def double(payment: dict[str, Any], _letter: DeadLetterRecord) -> dict[str, Any]:
+        seen.append(payment)
+        return {**payment, "cents": payment["cents"] * 2}
+
+    mender, only = Mender(double, values=Values(file)), LetterFilter(where=Where("who == 'ann'"))
+    report = Replay(kit.connection, kit.topic, only=only, mender=mender, reader=reader).run()
+    assert report.counts == {"moved": 2, "filtered": 3}
+    assert seen == [{"who": "ann", "cents": 1}] * 2
+    back = {record.value: record.original_value for record in replayed(kit, kit.dead_letters)}
+    assert back == {mark + b"\x06ann\x04": values[0], b'{"who":"ann","cents":2}': values[1]}
 
 
 def allow(kit: Kit, topic: str, size: int) -> None:

@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orderkit.dead_letters.mending import Mender
+from orderkit.dead_letters.payload import Payload
 from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.errors import UsageError
 from orderkit.orders.avro import WIRES, Codec, order_schema
@@ -332,9 +333,9 @@ def test_a_mended_order_is_read_as_it_was_meant(write: Write) -> None:
         mender = Mender(lambda order, _: order, reader=codec)
         if stays:
             with pytest.raises(Exception, match="which schema wrote it"):
-                mender.mend(letter, ORDER)
+                mender.mend(letter, Payload("order", ORDER))
         else:
-            assert mender.mend(letter, ORDER) == value
+            assert mender.mend(letter, Payload("order", ORDER)) == value
 
 
 # --- the rules, held against fastavro

@@ -16,6 +16,7 @@ from orderkit.cli.letters import (
     filter_options,
     format_option,
     make_filter,
+    never,
     print_csv,
     print_rows,
     print_table,
@@ -82,10 +83,8 @@ def _begun(pairs: Pairs) -> Pairs:
 
 
 def _nothing(topic: str, only: LetterFilter) -> str:
-    """Say that nothing is meant; and which fields of a condition nothing has, as a misspelt one."""
-    missing = ", ".join(sorted(only.where.missing)) if only.where else ""
-    never = f". None has a field {missing}" if missing else ""
-    return f"No dead letters in {topic}{f' with {only}' if not only.is_empty else ''}{never}."
+    """Say that nothing is meant."""
+    return f"No dead letters in {topic}{f' with {only}' if not only.is_empty else ''}.{never(only)}"
 
 
 @dlq.command(epilog=examples("orderkit dlq show 0:0", "orderkit dlq show 2:17 --dlq-topic shop-dlq --json"))

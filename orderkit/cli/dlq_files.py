@@ -15,8 +15,9 @@ from orderkit.cli.options import (
     checked,
     connection_options,
     json_option,
-    make_codec,
     make_connection,
+    make_reader,
+    make_values,
     print_json,
     reading_options,
 )
@@ -24,19 +25,11 @@ from orderkit.cli.signals import Interrupted, stop_on_signal
 from orderkit.cli.types import COUNT, examples
 from orderkit.dead_letters.exporting import STDOUT, Exported, export_letters
 from orderkit.dead_letters.importing import Import, Imported, open_letters
-from orderkit.dead_letters.values import Values
 from orderkit.errors import UsageError
 from orderkit.kafka.names import check_group, check_topic
-from orderkit.orders.avro import Codec
-from orderkit.orders.registry import Registry
 from orderkit.show.printable import say
 
 ABANDONED = "interrupted; the same command goes on where it was."
-
-
-def _values(options: dict[str, Any]) -> Values:
-    registry = None if options["registry"] is None else Registry(options["registry"])
-    return Values(options["schema"], options["writers"], registry)
 
 
 @click.command(
@@ -61,13 +54,11 @@ def export(**options: Any) -> int:
     file, quiet = options["file"], options["file"] == STDOUT
     if quiet and options["as_json"]:
         raise UsageError("--json and - would both write to standard output. Choose one.")
-    looks = options["products"] or options["where"]
-    codec = make_codec(options) if looks else Codec()  # a schema of other records than orders will do
-    only, values = make_filter(options, codec), _values(options)
+    only, reader, values = make_filter(options), make_reader(options), make_values(options)
     with _bar(f"reading {options['dlq_topic']}", options) as bar:
         report = export_letters(
             make_connection(options), options["dlq_topic"], file,
-            only=only, codec=codec, values=values, limit=options["limit"], overwrite=options["overwrite"],
+            only=only, reader=reader, values=values, limit=options["limit"], overwrite=options["overwrite"],
             watch=lambda so_far: bar(so_far.looked, None),
         )  # fmt: skip
     if options["as_json"]:
@@ -120,7 +111,7 @@ def import_(**options: Any) -> int:
     if options["yes"] and options["dry_run"]:
         raise UsageError("--yes and --dry-run exclude each other.")
     names = ("to", "by_key", "skip_bad", "again", "group")
-    source = open_letters(options["file"], _values(options))
+    source = open_letters(options["file"], make_values(options))
     job = Import(make_connection(options), source, **{name: options[name] for name in names})
     awaited = stop_on_signal(job.stop, lambda: "Letters under way are awaited", ABANDONED)
     with awaited, _bar(f"looking through {source.name}", options) as bar:

@@ -18,7 +18,6 @@ from orderkit.dead_letters.payload import Payload, plain
 from orderkit.dead_letters.times import when
 from orderkit.kafka import DEAD_LETTERS
 from orderkit.kafka.names import check_dead_letter_topic
-from orderkit.orders.avro import Codec
 from orderkit.show.printable import capped, cell, say
 
 REASONS = ("poison", "permanent", "transient")
@@ -61,18 +60,12 @@ def filter_options(command: Command) -> Command:
     return command
 
 
-def make_filter(options: Mapping[str, Any], codec: Codec | None = None) -> LetterFilter:
+def make_filter(options: Mapping[str, Any]) -> LetterFilter:
     """Make the filter that the options ask for.
-
-    Args:
-        options: of the command.
-        codec: knows an order's fields, where a condition may use no others.
 
     Raises:
         UsageError: a time, a range or a condition that cannot be read.
     """
-    schema: Any = codec and codec.schema
-    fields = schema and [field["name"] for field in schema["fields"]]
     return LetterFilter(
         reasons=options["reasons"],
         exceptions=options["exceptions"],
@@ -84,10 +77,16 @@ def make_filter(options: Mapping[str, Any], codec: Codec | None = None) -> Lette
         partitions=options["partitions"],
         attempts=parse_attempts(options["attempts"]),
         dialects=options["dialects"],
-        where=None if options["where"] is None else Where(options["where"], fields),
+        where=None if options["where"] is None else Where(options["where"]),
         origins=tuple(map(parse_origin, options["origins"])),
         headers=tuple(map(parse_header, options["headers"])),
     )
+
+
+def never(only: LetterFilter) -> str:
+    """Say which fields of a condition nothing has, as a misspelt one."""
+    missing = ", ".join(sorted(only.where.missing)) if only.where else ""
+    return f" None has a field {missing}." if missing else ""
 
 
 def row(letter: DeadLetterRecord, payload: Payload) -> dict[str, object]:

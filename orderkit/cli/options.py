@@ -14,6 +14,7 @@ from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
 from orderkit.cli.types import SECONDS, SHARE, SOME, Number, OneOf, Span
 from orderkit.consuming.consumers import ENGINE_NAMES
 from orderkit.dead_letters.payload import PayloadReader
+from orderkit.dead_letters.values import Values
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
 from orderkit.kafka.names import check_dead_letter_topic, check_group, check_topic
 from orderkit.orders.avro import WIRES, Codec
@@ -161,6 +162,12 @@ def make_reader(options: Mapping[str, Any]) -> PayloadReader:
     """Make the reader of any payload that the reading options ask for."""
     registry = None if options["registry"] is None else Registry(options["registry"])
     return PayloadReader(options["schema"], options["writers"], registry)
+
+
+def make_values(options: Mapping[str, Any]) -> Values:
+    """Make what shows values, and writes edited ones, as the reading options say."""
+    registry = None if options["registry"] is None else Registry(options["registry"])
+    return Values(options["schema"], options["writers"], registry)
 
 
 def open_broker(stack: ExitStack, options: Mapping[str, Any]) -> Broker | Connection:

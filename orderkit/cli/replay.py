@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
-from orderkit.cli.letters import dlq_topic_option, filter_options, make_filter
+from orderkit.cli.letters import dlq_topic_option, filter_options, make_filter, never
 from orderkit.cli.options import (
     checked,
     connection_options,
     json_option,
-    make_codec,
     make_connection,
+    make_reader,
+    make_values,
     print_json,
     reading_options,
 )
@@ -36,6 +37,7 @@ from orderkit.dead_letters.batch import (
     SPENT,
     UNKNOWN,
 )
+from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.mending import Mender, load_transform
 from orderkit.dead_letters.noting import Journal
 from orderkit.dead_letters.parallel import ParallelReplay
@@ -82,7 +84,9 @@ FATES = {
     "--parking", metavar="TOPIC", help="Where such a record goes; made if missing. By default it stays.",
     callback=checked(check_topic),
 )  # fmt: skip
-@click.option("--transform", metavar="MODULE:FUNCTION", help="Mends orders: (order or None, letter) -> order or None.")
+@click.option(
+    "--transform", metavar="MODULE:FUNCTION", help="Mends values: (fields or None, letter) -> fields or None."
+)
 @click.option(
     "--jobs", type=SOME, default=1, show_default=True, help="Processes that share the partitions, for more speed."
 )
@@ -109,7 +113,7 @@ def replay(**options: Any) -> int:
     connection = make_connection(options)
     settings = _settings(connection, options)
     make = _maker(connection, options, settings)
-    if not options["yes"] and not _wanted(make(), options):
+    if not options["yes"] and not _wanted(make(), options, settings["only"]):
         return 0
     job = make()
     ending = stop_on_signal(job.stop, lambda: "Records under way are awaited", ABANDONED)
@@ -121,7 +125,7 @@ def replay(**options: Any) -> int:
 
         report = job.run(watched)
         journal.watch(report)
-    _tell(report, options, "moved")
+    _tell(report, options, "moved", settings["only"])
     if report.interrupted:
         far = f"{report.looked} of {job.total} dead letters looked at, {report.written} moved"
         raise Interrupted(told=f"interrupted: {far}; the same command goes on there.")
@@ -130,9 +134,11 @@ def replay(**options: Any) -> int:
 
 def _settings(connection: Connection, options: dict[str, Any]) -> dict[str, Any]:
     """Read the options; make the parking topic if it is missing."""
-    codec, source, parking = make_codec(options), options["dlq_topic"], options["parking"]
-    only, transform = make_filter(options, codec), options["transform"]
-    mender = Mender(load_transform(transform), options["schema"], codec) if transform else None
+    reader, source, parking = make_reader(options), options["dlq_topic"], options["parking"]
+    only, transform = make_filter(options), options["transform"]
+    mender = None
+    if transform:
+        mender = Mender(load_transform(transform), reader.order_schema, reader.codec, make_values(options))
     if parking is not None and parking not in (source, options["to"]) and not options["dry_run"]:
         connection.create_topics({parking: len(connection.partitions(source))}, DLQ_CONFIG)
     return {
@@ -142,7 +148,7 @@ def _settings(connection: Connection, options: dict[str, Any]) -> dict[str, Any]
         "max_replays": options["max_replays"],
         "parking": parking,
         "mender": mender,
-        "codec": codec,
+        "reader": reader,
         "rate": options["rate"],
         "limit": options["limit"],
         "exactly_once": options["exactly_once"],
@@ -168,14 +174,14 @@ def _journal(connection: Connection, job: Job, options: dict[str, Any], only: st
     return Journal(connection, job.source, warn, to=options["to"], group=job.group, only=only, settings=told)
 
 
-def _wanted(job: Job, options: dict[str, Any]) -> bool:
+def _wanted(job: Job, options: dict[str, Any], only: LetterFilter) -> bool:
     """Show what would move; whether to go on."""
     with stop_on_signal(job.stop), _bar(job, options) as watch:
         report = job.preview(watch)
     if report.interrupted:
         raise Interrupted(told="interrupted; nothing was moved.")
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not options["dry_run"] and not options["as_json"]
-    _tell(report, options, "would move")
+    _tell(report, options, "would move", only)
     if not report.written:
         return False
     if asks:
@@ -185,7 +191,7 @@ def _wanted(job: Job, options: dict[str, Any]) -> bool:
     return False
 
 
-def _tell(report: ReplayReport, options: dict[str, Any], verb: str) -> None:
+def _tell(report: ReplayReport, options: dict[str, Any], verb: str, only: LetterFilter) -> None:
     if options["as_json"]:
         print_json({**report.as_dict(), "dry_run": verb != "moved"})
         return
@@ -195,7 +201,9 @@ def _tell(report: ReplayReport, options: dict[str, Any], verb: str) -> None:
         say(f"Nothing to replay: group {report.group} has been through all of {report.source}.")
         return
     if report.counts[FILTERED] == report.looked:
-        say(f"No dead letter in {report.source} matches the filter; there is nothing to move.")
+        # Several processes keep to themselves which fields they saw.
+        missing = never(only) if options["jobs"] == 1 else ""
+        say(f"No dead letter in {report.source} matches the filter; there is nothing to move.{missing}")
         return
     rate = (
         f" in {report.seconds:.1f} s ({report.written / report.seconds:,.0f}/s)"

@@ -8,16 +8,16 @@ from typing import Any
 from confluent_kafka import Message
 
 from orderkit.dead_letters.filters import LetterFilter
+from orderkit.dead_letters.payload import PayloadReader
 from orderkit.dead_letters.reader import DeadLetterRecord
-from orderkit.orders.avro import Codec
 
 
-def meant(messages: Sequence[Message], only: LetterFilter, codec: Codec | None = None) -> Sequence[Message]:
+def meant(messages: Sequence[Message], only: LetterFilter, reader: PayloadReader) -> Sequence[Message]:
     """Give those dead letters that a filter means."""
     if only.is_empty:
         return messages
     letters = list(map(DeadLetterRecord.of, messages))
-    orders: Sequence[Any] = [None] * len(letters)
+    said: Sequence[Any] = [None] * len(letters)
     if only.needs_order:
-        orders = (codec or Codec()).decode_batch([letter.value for letter in letters])
-    return [message for message, *pair in zip(messages, letters, orders, strict=True) if only.matches(*pair)]
+        said = reader.read_batch([letter.value for letter in letters])
+    return [message for message, *pair in zip(messages, letters, said, strict=True) if only.matches(*pair)]

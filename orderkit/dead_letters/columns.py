@@ -30,6 +30,7 @@ from orderkit.dead_letters.copies import (
     make_copy,
 )
 from orderkit.dead_letters.filters import LetterFilter
+from orderkit.dead_letters.payload import PayloadReader
 from orderkit.dead_letters.reader import read_batches
 from orderkit.dead_letters.story import Headers, header_list
 from orderkit.dead_letters.texts import short
@@ -155,7 +156,9 @@ class LetterFrame:
             yield to_portion({name: rows[name].tolist() for name in self._names}, first, self._values)
 
 
-def letters_frame(connection: Connection, topic: str, only: LetterFilter | None = None) -> pd.DataFrame:
+def letters_frame(
+    connection: Connection, topic: str, only: LetterFilter | None = None, reader: PayloadReader | None = None
+) -> pd.DataFrame:
     """Read the dead letters of a topic into a frame that `write_letters` can write again, bit for bit.
 
     Its columns and their types are in the table at the head of this module. All letters are in memory at once: about
@@ -165,6 +168,7 @@ def letters_frame(connection: Connection, topic: str, only: LetterFilter | None 
         connection: the cluster.
         topic: the dead-letter topic.
         only: which are meant; by default all.
+        reader: reads values, where that looks into them; by default the kit's own orders, JSON and text.
 
     Raises:
         OrderkitError: pandas is not installed, there is no such topic, or the broker stopped answering.
@@ -174,7 +178,8 @@ def letters_frame(connection: Connection, topic: str, only: LetterFilter | None 
     except ImportError:
         raise OrderkitError('A frame needs pandas: pip install "orderkit[lab]".') from None
     parts: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    only, reader = only or LetterFilter(), reader or PayloadReader()
     for messages in read_batches(connection, topic):
-        for name, column in to_columns(meant(messages, only or LetterFilter())).items():
+        for name, column in to_columns(meant(messages, only, reader)).items():
             parts[name] += column
     return pd.DataFrame({name: pd.Series(part, dtype=KINDS.get(name, "object")) for name, part in parts.items()})

@@ -18,13 +18,13 @@ from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters.choosing import meant
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.lines import to_lines
+from orderkit.dead_letters.payload import PayloadReader
 from orderkit.dead_letters.reader import read_batches
 from orderkit.dead_letters.story import UNREADABLE, header_list
 from orderkit.dead_letters.tables import arrow, parquet_schema, to_table
 from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
-from orderkit.orders.avro import Codec
 
 STDOUT = "-"
 PARQUET = (".parquet", ".pq")
@@ -49,10 +49,11 @@ class Exported:
     unreadable: int = 0
     seconds: float = 0.0
 
-    def add(self, looked: int, written: int) -> None:
+    def add(self, looked: int, written: int) -> Exported:
         """Take in what became of some letters."""
         self.looked += looked
         self.written += written
+        return self
 
 
 def is_parquet(path: str | Path) -> bool:
@@ -66,7 +67,7 @@ def export_letters(
     path: str | Path,
     *,
     only: LetterFilter | None = None,
-    codec: Codec | None = None,
+    reader: PayloadReader | None = None,
     values: Values | None = None,
     limit: int | None = None,
     overwrite: bool = False,
@@ -79,8 +80,8 @@ def export_letters(
         topic: the dead-letter topic.
         path: `.parquet` for Parquet, anything else for JSON lines; `-` for JSON lines to standard output.
         only: which are meant; by default all.
-        codec: reads orders, where that looks into them.
-        values: shows values in JSON lines; by default the kit's own orders, JSON and text.
+        reader: reads values for that; by default the kit's own orders, JSON and text.
+        values: shows them in JSON lines; by default likewise.
         limit: so many at most.
         overwrite: take the place of a file that is there.
         watch: told now and then how far it is.
@@ -90,12 +91,12 @@ def export_letters(
         OrderkitError: no such topic, no answer, a full disk, or no pyarrow.
     """
     report, start, most = Exported(topic), time.monotonic(), sys.maxsize if limit is None else limit
+    only, reader = only or LetterFilter(), reader or PayloadReader()
     with calm_collector(), _opened(path, overwrite, values or Values()) as write:
         for messages in read_batches(connection, topic):
-            chosen = _readable(meant(messages, only or LetterFilter(), codec), report)[: most - report.written]
+            chosen = _readable(meant(messages, only, reader), report)[: most - report.written]
             write(chosen)
-            report.add(len(messages), len(chosen))
-            watch(report)
+            watch(report.add(len(messages), len(chosen)))
             if report.written >= most:
                 break
     report.seconds = time.monotonic() - start

@@ -1,4 +1,4 @@
-"""The edit hook of a replay: somebody's function that mends orders on their way back."""
+"""The edit hook of a replay: somebody's function that mends values on their way back."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
+from orderkit.dead_letters.payload import Payload
 from orderkit.dead_letters.reader import DeadLetterRecord
+from orderkit.dead_letters.values import Values
 from orderkit.errors import UsageError
 from orderkit.orders.avro import CONFLUENT, CONFLUENT_SIZE, SINGLE, Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Failure
 
-# Takes the order (None when it cannot be decoded) and the dead letter; gives the mended order, or its bytes, or None to
-# leave the dead letter where it is.
-Transform = Callable[[Order | None, DeadLetterRecord], "Order | bytes | None"]
+# Takes what the value says (an order, another record's fields, JSON; None where it says nothing of the kind) and the
+# dead letter; gives it mended, or its bytes, or None to leave the dead letter where it is.
+Transform = Callable[[Any, DeadLetterRecord], Any]
+
+FORMS = ("avro", "json")  # what is no order and can be written all the same
 
 
 class Unmended(Exception):
@@ -51,32 +56,49 @@ class Mender:
         transform: the function.
         schema: an Avro schema file of orders; `None` for the kit's own.
         reader: what the orders were read with, where others than `schema` may have written them.
+        values: writes what is no order, in the wire format that it had.
     """
 
-    def __init__(self, transform: Transform, schema: str | Path | None = None, reader: Codec | None = None) -> None:
+    def __init__(
+        self,
+        transform: Transform,
+        schema: str | Path | None = None,
+        reader: Codec | None = None,
+        values: Values | None = None,
+    ) -> None:
         self._transform = transform
         self._schema = schema
         self._reader = reader or Codec(schema=schema)
+        self._values = values or Values()
         self._codecs: dict[tuple[str, int], Codec] = {}
 
-    def mend(self, letter: DeadLetterRecord, order: Order | Failure | None) -> bytes | None:
+    def mend(self, letter: DeadLetterRecord, payload: Payload | None) -> bytes | None:
         """Give the new value of a dead letter, or `None` to leave it where it is.
 
+        Args:
+            letter: the dead letter.
+            payload: what its value says.
+
         Raises:
-            Unmended: the transform raised, or gave what is no order.
+            Unmended: the transform raised, or gave what cannot be written.
         """
-        readable = isinstance(order, dict)
+        said = payload.data if payload and isinstance(payload.data, dict | list) else None
         try:
-            mended: Any = self._transform(cast(Order, dict(cast(Order, order))) if readable else None, letter)
+            mended: Any = self._transform(deepcopy(said), letter)
             if mended is None or isinstance(mended, bytes):
                 return mended
-            if not isinstance(mended, Mapping):
-                raise TypeError(f"the transform gave a {type(mended).__name__}, not an order, bytes or None")
-            codec = self._codec_for(letter.value or b"", readable)
-            value = codec.encode(cast(Order, mended))
-            self._check(value, codec)
+            if payload and payload.kind in FORMS and not payload.why:
+                return self._values.read({payload.kind: mended}, letter.value)
+            return self._order(mended, letter.value or b"", readable=said is not None)
         except Exception as error:  # whatever somebody's function raises
             raise Unmended(f"{letter.place}: {type(error).__name__}: {error}") from error
+
+    def _order(self, mended: Any, before: bytes, *, readable: bool) -> bytes:
+        if not isinstance(mended, Mapping):
+            raise TypeError(f"the transform gave a {type(mended).__name__}, not an order, bytes or None")
+        codec = self._codec_for(before, readable)
+        value = codec.encode(cast(Order, mended))
+        self._check(value, codec)
         return value
 
     def _check(self, value: bytes, codec: Codec) -> None:

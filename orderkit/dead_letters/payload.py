@@ -84,6 +84,7 @@ class PayloadReader:
             self._given = [read_schema(path) for path in (schema, *writers)]
             schema, writers = None, ()
         self.codec = codec or Codec(schema=schema, writers=writers, registry=registry)
+        self.order_schema = schema  # the file; `None` for the kit's own
         self._orders = None if codec else read_order_schema(schema)
 
     def read(self, value: bytes | None) -> Payload:

@@ -21,6 +21,7 @@ from orderkit.dead_letters.batch import REFUSED, Batch
 from orderkit.dead_letters.claims import RENEWED
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.mending import Mender
+from orderkit.dead_letters.payload import PayloadReader
 from orderkit.dead_letters.positions import Position
 from orderkit.dead_letters.reader import read_batches
 from orderkit.dead_letters.refusals import refuse_circles, refuse_hopeless, refuse_strangers
@@ -31,7 +32,6 @@ from orderkit.dead_letters.sending import Sender
 from orderkit.dead_letters.transacting import TransactionalSender
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
-from orderkit.orders.avro import Codec
 
 LOOK = 1000  # records without a known header after which a topic holds no dead letters
 PORTION = 10_000  # records that are read, written and committed together
@@ -56,7 +56,7 @@ class Replay:
         max_replays: a record that was replayed so often is not replayed again.
         parking: the topic where it goes then; by default it stays.
         mender: mends values on their way.
-        codec: reads orders, for filter and mender.
+        reader: reads values, for filter and mender; by default the kit's own orders, JSON and text.
         rate: records per second at most.
         limit: so many records at most.
         exactly_once: records and offsets in one transaction; real brokers only.
@@ -79,7 +79,7 @@ class Replay:
         max_replays: int = 3,
         parking: str | None = None,
         mender: Mender | None = None,
-        codec: Codec | None = None,
+        reader: PayloadReader | None = None,
         rate: float | None = None,
         limit: int | None = None,
         exactly_once: bool = False,
@@ -99,7 +99,7 @@ class Replay:
         self._connection, self._exactly_once, self._check = connection, exactly_once, check
         self._rate, self._limit = rate or float("inf"), float("inf") if limit is None else limit
         self._routing: dict[str, Any] = {
-            "to": to, "only": only, "max_replays": max_replays, "parking": parking, "mender": mender, "codec": codec,
+            "to": to, "only": only, "max_replays": max_replays, "parking": parking, "mender": mender, "reader": reader,
         }  # fmt: skip
         self._stopped = threading.Event()
         self.total, self._due = 0, 0.0

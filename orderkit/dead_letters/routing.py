@@ -23,13 +23,13 @@ from orderkit.dead_letters.batch import (
 from orderkit.dead_letters.dialects import ORIGINAL_VALUE, REPLAY_COUNT
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.mending import Mender, Unmended
+from orderkit.dead_letters.payload import Payload, PayloadReader
 from orderkit.dead_letters.plans import MANY_PLANS
 from orderkit.dead_letters.reader import DeadLetterRecord, last_offsets
 from orderkit.dead_letters.seen import nothing_seen
 from orderkit.dead_letters.story import Headers, header_list
 from orderkit.dead_letters.ways import BY_KEY, INSTEAD, Way, make_way
 from orderkit.errors import OrderkitError
-from orderkit.orders.avro import Codec
 
 
 class Stays:
@@ -37,6 +37,7 @@ class Stays:
 
 
 STAYS = Stays()
+Looked = tuple[DeadLetterRecord, Payload | None]  # what a value says, where somebody wants to know
 
 
 class Lane(NamedTuple):
@@ -58,7 +59,7 @@ class Router:
         max_replays: a record that was replayed so often is not replayed again.
         parking: where it goes then; by default it stays.
         mender: mends values on their way.
-        codec: reads orders, for filter and mender.
+        reader: reads values, for filter and mender.
     """
 
     def __init__(
@@ -71,10 +72,10 @@ class Router:
         max_replays: int = 3,
         parking: str | None = None,
         mender: Mender | None = None,
-        codec: Codec | None = None,
+        reader: PayloadReader | None = None,
     ) -> None:
         self._source, self._to, self._parking, self._max = source, to, parking, max_replays
-        self._only, self._mender, self._codec = only or LetterFilter(), mender, codec or Codec()
+        self._only, self._mender, self._reader = only or LetterFilter(), mender, reader or PayloadReader()
         self._partitions = partitions
         self._looks = not self._only.is_empty or mender is not None
         self._ways: dict[tuple[str, ...], Way] = {}
@@ -151,17 +152,16 @@ class Router:
             return BY_KEY
         return partition if partition < many else INSTEAD
 
-    def _look(self, messages: Sequence[Message]) -> list[tuple[DeadLetterRecord, Any] | None]:
-        """Read letters and orders; what is not meant is `None`."""
+    def _look(self, messages: Sequence[Message]) -> list[Looked | None]:
+        """Read letters, and values if somebody wants to know them; what is not meant is `None`."""
         letters = list(map(DeadLetterRecord.of, messages))
         deep = self._only.needs_order or self._mender is not None
-        orders: Sequence[Any] = [None] * len(letters)
+        said: Sequence[Payload | None] = [None] * len(letters)
         if deep:
-            orders = self._codec.decode_batch([letter.value for letter in letters])
-        pairs = zip(letters, orders, strict=True)
-        return [(letter, order) if self._only.matches(letter, order) else None for letter, order in pairs]
+            said = self._reader.read_batch([letter.value for letter in letters])
+        return [pair if self._only.matches(*pair) else None for pair in zip(letters, said, strict=True)]
 
-    def _decide(self, message: Message, looked: tuple[DeadLetterRecord, Any] | None, batch: Batch) -> None:
+    def _decide(self, message: Message, looked: Looked | None, batch: Batch) -> None:
         headers: Any = header_list(message)
         way = self._find_way(tuple([name for name, _ in headers]))
         plan = way.plan
@@ -219,11 +219,11 @@ class Router:
         batch.missing[topic] += 1
         batch.stay.append((message.partition() or 0, message.offset() or 0))
 
-    def _mend(self, looked: tuple[DeadLetterRecord, Any], batch: Batch) -> bytes | Stays | None:
+    def _mend(self, looked: Looked, batch: Batch) -> bytes | Stays | None:
         """Give the new value; `STAYS` for a dead letter that is not to be moved now."""
-        letter, order = looked
+        letter, payload = looked
         try:
-            value = self._mender.mend(letter, order) if self._mender else letter.value
+            value = self._mender.mend(letter, payload) if self._mender else letter.value
         except Unmended as error:
             batch.counts[FAILED] += 1
             batch.errors.append(str(error))

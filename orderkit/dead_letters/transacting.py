@@ -35,7 +35,7 @@ class TransactionalSender(Sender):
         while not self._arrives(shipment := Shipment(outgoing, positions), outgoing):
             self._refuse(shipment.refused)
             outgoing = [it for it in outgoing if not any(it is other for other in shipment.refused)]
-            # A client whose record was refused gets itself a new epoch, and takes no offsets meanwhile: a new one has one.
+            # A client whose record was refused asks for a new epoch, and takes no offsets meanwhile: a new one has one.
             self._opened[0] = self._open(self._connection)
 
     def _arrives(self, shipment: Shipment, outgoing: Sequence[Outgoing]) -> bool:
