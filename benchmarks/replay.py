@@ -23,9 +23,9 @@ from confluent_kafka import Producer
 
 from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters.reader import read_batches
-from orderkit.dead_letters.sending import PRODUCER_SETTINGS
 from orderkit.dead_letters.story import OWN, Headers
 from orderkit.kafka import Connection
+from orderkit.kafka.settings import BULK_SETTINGS
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import random_orders
 
@@ -38,7 +38,7 @@ TOLD = ("shop", "", "", "1764400000000", "billing", "3", "transient", "shop.Down
 def write_letters(connection: Connection, many: int) -> None:
     """Fill the dead-letter topic with letters of our own dialect, eleven headers each."""
     connection.create_topics({SOURCE: PARTITIONS})
-    producer, encode = connection.producer(**PRODUCER_SETTINGS), Codec().encode
+    producer, encode = connection.producer(**BULK_SETTINGS), Codec().encode
     for i, order in zip(range(many), random_orders(1), strict=False):
         told = dict(zip(OWN, TOLD, strict=True))
         told["orderkit.dlq.partition"], told["orderkit.dlq.offset"] = str(i % PARTITIONS), str(i // PARTITIONS)
@@ -80,7 +80,7 @@ def floors(connection: Connection, many: int, targets: Iterator[str]) -> dict[st
                 message.headers(), message.value(), message.key()
 
     def write() -> None:
-        producer, target, left = connection.producer(**PRODUCER_SETTINGS), next(targets), [many]
+        producer, target, left = connection.producer(**BULK_SETTINGS), next(targets), [many]
 
         def delivered(_error: object, _report: object) -> None:
             left[0] -= 1
@@ -91,7 +91,7 @@ def floors(connection: Connection, many: int, targets: Iterator[str]) -> dict[st
         assert not left[0]  # noqa: S101
 
     def both() -> None:
-        producer, target = connection.producer(**PRODUCER_SETTINGS), next(targets)
+        producer, target = connection.producer(**BULK_SETTINGS), next(targets)
 
         def delivered(_error: object, _report: object) -> None:
             return

@@ -76,17 +76,17 @@ MUTATIONS = [
         ("test_dead_letters.py::test_a_refused_dead_letter_holds_its_partition_only",),
     ),
     Mutation(
-        "move a replay's offsets before the acknowledgement", "orderkit/dead_letters/sending.py",
+        "move a replay's offsets before the acknowledgement", "orderkit/replay/sending.py",
         "        if shipment.error is not None or shipment.left:\n", "        if False:\n",
         ("test_replay.py::test_a_refused_target_loses_nothing",),
     ),
     Mutation(
-        "let two replays of one group be at work", "orderkit/dead_letters/claims.py",
+        "let two replays of one group be at work", "orderkit/replay/claims.py",
         "if claim is not None and claim.id != mine.id and claim.is_live:", "if False:",
         ("test_replay_odd.py::test_two_replays_of_one_group_are_not_at_work_at_once",),
     ),
     Mutation(
-        "pass over a letter whose topic is not there", "orderkit/dead_letters/routing.py",
+        "pass over a letter whose topic is not there", "orderkit/replay/routing.py",
         "        batch.missing[topic] += 1\n        batch.stay.append(",
         "        batch.missing[topic] += 1\n        list().append(",
         ("test_replay_odd.py::test_letters_of_a_topic_that_is_gone_stay_and_go_when_it_is_back",),

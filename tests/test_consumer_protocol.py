@@ -10,9 +10,9 @@ from test_cli import orderkit
 
 from orderkit.account.tally import AVERAGED
 from orderkit.brokers import ApacheBroker
-from orderkit.dead_letters.replay import Replay
 from orderkit.kafka import Connection
 from orderkit.orders.faults import Faults
+from orderkit.replay.job import Replay
 from orderkit.run import Run
 
 pytestmark = pytest.mark.kafka

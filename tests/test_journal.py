@@ -19,10 +19,10 @@ from helpers import Kit, Record, open_broker, rarely, shared, shorten_sessions, 
 from test_dlq_cli import Capture, orderkit
 from test_replay import dead_thirds, other_topic
 
-from orderkit.dead_letters import journal, noting
-from orderkit.dead_letters.journal import Entry, create_journal, journal_folder, journal_topic, read_journal
-from orderkit.dead_letters.replay import Replay
 from orderkit.errors import OrderkitError
+from orderkit.replay import journal, noting
+from orderkit.replay.job import Replay
+from orderkit.replay.journal import Entry, create_journal, journal_folder, journal_topic, read_journal
 
 
 @pytest.fixture(autouse=True)

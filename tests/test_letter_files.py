@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import LetterFilter, header_list, read_topic
-from orderkit.dead_letters import bookmark as bookmarks
-from orderkit.dead_letters.columns import KINDS, letters_frame
-from orderkit.dead_letters.copies import COLUMNS
 from orderkit.dead_letters.dialects import ORIGINAL_VALUE
-from orderkit.dead_letters.exporting import export_letters
-from orderkit.dead_letters.importing import Import, Imported, open_letters, write_letters
-from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.letter_files import bookmark as bookmarks
+from orderkit.letter_files.columns import KINDS, letters_frame
+from orderkit.letter_files.copies import COLUMNS
+from orderkit.letter_files.exporting import export_letters
+from orderkit.letter_files.importing import Import, Imported, open_letters, write_letters
+from orderkit.letter_files.values import Values
 from orderkit.orders.avro import Codec
 
 KINDS_OF_FILES = ("jsonl", "parquet")
@@ -254,7 +254,7 @@ def test_a_value_has_the_first_form_that_gives_its_bytes(
 
 
 def _without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
-    from orderkit.dead_letters import lines, texts, values
+    from orderkit.letter_files import lines, texts, values
 
     for module in (lines, texts, values):
         for name, slow in (("loads", texts._slow_loads), ("compact", texts._slow_dumps)):
@@ -320,7 +320,7 @@ def test_an_import_that_is_killed_loses_nothing_and_doubles_nothing(kind: str, t
 @pytest.mark.parametrize("die", range(1, 12))
 def test_an_import_that_dies_at_any_note_goes_on(die: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dying before each of its notes in turn, again and again, it has every letter at the end, and none twice."""
-    monkeypatch.setattr("orderkit.dead_letters.lines.PORTION", 8_000)
+    monkeypatch.setattr("orderkit.letter_files.lines.PORTION", 8_000)
     kit = Kit(4)
     _many(kit, 600)
     export_letters(kit.connection, kit.topic, path := tmp_path / "l.jsonl")

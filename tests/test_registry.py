@@ -20,13 +20,13 @@ import pytest
 from orderkit.account.state import group_state
 from orderkit.brokers import EmbeddedBroker
 from orderkit.cli import main
-from orderkit.dead_letters.mending import Mender, Unmended
 from orderkit.dead_letters.payload import Payload
 from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.orders.avro import Codec, order_schema
 from orderkit.orders.order import Order
 from orderkit.orders.registry import Registry
+from orderkit.replay.mending import Mender, Unmended
 from orderkit.retry import Failure
 
 HERE = all(find_spec(name) for name in ("authlib", "cachetools", "httpx2"))

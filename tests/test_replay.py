@@ -24,15 +24,15 @@ from helpers import (
 
 from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import DeadLetterRecord, Headers, LetterFilter, Where, read_dead_letters
-from orderkit.dead_letters.mending import Mender, load_transform
-from orderkit.dead_letters.parallel import ParallelReplay
-from orderkit.dead_letters.positions import Position
-from orderkit.dead_letters.replay import Replay, default_group
-from orderkit.dead_letters.report import ReplayReport
-from orderkit.dead_letters.seen import check_replays
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
+from orderkit.replay.job import Replay, default_group
+from orderkit.replay.mending import Mender, load_transform
+from orderkit.replay.parallel import ParallelReplay
+from orderkit.replay.positions import Position
+from orderkit.replay.report import ReplayReport
+from orderkit.replay.seen import check_replays
 from orderkit.retry import Permanent
 
 
@@ -355,7 +355,7 @@ def test_what_stays_fits_the_commit(stay: set[int]) -> None:
 CHILD = """
 import sys
 from orderkit.kafka import Connection
-from orderkit.dead_letters.replay import Replay
+from orderkit.replay.job import Replay
 there, source, target, mode = sys.argv[1:]
 job = Replay(Connection(there), source, to=target, rate=400, exactly_once=mode == "exactly-once")
 print("ready", flush=True)
@@ -415,7 +415,7 @@ def test_exactly_once_shows_nothing_of_a_failed_transaction(apache: ApacheBroker
     """A transaction that fails before its offsets are in leaves no visible record, and the next replay moves all."""
     kit, _ = dead_thirds(kit=Kit(4, apache))
     target = other_topic(kit)
-    from orderkit.dead_letters.transacting import TransactionalSender
+    from orderkit.replay.transacting import TransactionalSender
 
     def refuse(*_: object) -> Any:
         raise OrderkitError("killed here")

@@ -19,8 +19,8 @@ from confluent_kafka import Consumer, TopicPartition
 from helpers import Kit, Late, Record, rarely, wait_for
 
 from orderkit.brokers import ApacheBroker
-from orderkit.dead_letters.journal import Entry, create_journal, read_journal
 from orderkit.dead_letters.story import OWN, Headers
+from orderkit.replay.journal import Entry, create_journal, read_journal
 
 MODES: tuple[list[str], ...] = ([], ["--exactly-once"], ["--jobs", "2"])
 CAMPAIGN = 120

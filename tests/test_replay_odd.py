@@ -25,18 +25,18 @@ from test_replay import dead_thirds, other_topic, replay, replayed
 
 from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import DeadLetterRecord, Headers, LetterFilter, Where
-from orderkit.dead_letters import replay as replaying
-from orderkit.dead_letters.claims import EXPIRED, Claim, refuse_others
-from orderkit.dead_letters.journal import read_journal
-from orderkit.dead_letters.mending import Mender
 from orderkit.dead_letters.payload import PayloadReader
-from orderkit.dead_letters.positions import Position
-from orderkit.dead_letters.replay import Replay
-from orderkit.dead_letters.report import ReplayReport
-from orderkit.dead_letters.seen import ReplayCheck, check_replays
-from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError
+from orderkit.letter_files.values import Values
 from orderkit.orders.schemas import read_schema
+from orderkit.replay import job as replaying
+from orderkit.replay.claims import EXPIRED, Claim, refuse_others
+from orderkit.replay.job import Replay
+from orderkit.replay.journal import read_journal
+from orderkit.replay.mending import Mender
+from orderkit.replay.positions import Position
+from orderkit.replay.report import ReplayReport
+from orderkit.replay.seen import ReplayCheck, check_replays
 
 
 @pytest.fixture(autouse=True)

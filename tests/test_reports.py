@@ -36,10 +36,10 @@ from test_topic_logs import Cut
 from orderkit.account.audit import account
 from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import read_topic
-from orderkit.dead_letters.replay import Replay
 from orderkit.ledger import Ledger
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
+from orderkit.replay.job import Replay
 from orderkit.retry import Permanent
 
 pytestmark = [pytest.mark.campaign, pytest.mark.kafka]

@@ -17,13 +17,13 @@ from fastavro.utils import generate_one
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orderkit.dead_letters.mending import Mender
 from orderkit.dead_letters.payload import Payload
 from orderkit.dead_letters.reader import DeadLetterRecord
 from orderkit.errors import UsageError
 from orderkit.orders.avro import WIRES, Codec, order_schema
 from orderkit.orders.resolution import RULE, mismatch
 from orderkit.orders.schemas import read_schema
+from orderkit.replay.mending import Mender
 from orderkit.retry import Permanent, Poison
 
 STEADY = settings(derandomize=True, deadline=None)

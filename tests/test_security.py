@@ -27,12 +27,12 @@ from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.loop import Handler, accept
 from orderkit.crash.plan import CrashPlan
 from orderkit.crash.trial import Trial
-from orderkit.dead_letters.journal import create_journal, journal_topic, read_journal
-from orderkit.dead_letters.noting import Journal
-from orderkit.dead_letters.replay import Replay
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection, connect
 from orderkit.orders.order import Order
+from orderkit.replay.job import Replay
+from orderkit.replay.journal import create_journal, journal_topic, read_journal
+from orderkit.replay.noting import Journal
 from orderkit.retry import Permanent
 
 pytestmark = pytest.mark.kafka

@@ -16,11 +16,11 @@ from rights import AUTHORIZER, Rights
 
 from orderkit.account.tally import UNDONE
 from orderkit.brokers import ApacheBroker
-from orderkit.dead_letters.replay import Replay
 from orderkit.delivery import exactly_once
 from orderkit.errors import OrderkitError
 from orderkit.kafka import transactions
 from orderkit.orders.faults import Faults
+from orderkit.replay.job import Replay
 
 pytestmark = pytest.mark.kafka
 

@@ -36,9 +36,9 @@ from orderkit.cli.types import COUNT, Commands, examples
 from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters import LetterFilter, read_dead_letters, read_one, select
 from orderkit.dead_letters.filters import parse_place
-from orderkit.dead_letters.seen import check_replays
 from orderkit.dead_letters.stats import count_letters
 from orderkit.errors import OrderkitError
+from orderkit.replay.seen import check_replays
 from orderkit.show.printable import say
 
 

@@ -23,10 +23,10 @@ from orderkit.cli.options import (
 )
 from orderkit.cli.signals import Interrupted, stop_on_signal
 from orderkit.cli.types import COUNT, examples
-from orderkit.dead_letters.exporting import STDOUT, Exported, export_letters
-from orderkit.dead_letters.importing import Import, Imported, open_letters
 from orderkit.errors import UsageError
 from orderkit.kafka.names import check_group, check_topic
+from orderkit.letter_files.exporting import STDOUT, Exported, export_letters
+from orderkit.letter_files.importing import Import, Imported, open_letters
 from orderkit.show.printable import say
 
 ABANDONED = "interrupted; the same command goes on where it was."

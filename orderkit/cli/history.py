@@ -13,9 +13,12 @@ import click
 from orderkit.cli.letters import format_option
 from orderkit.cli.options import checked, connection_options, json_option, make_connection, print_json
 from orderkit.cli.types import COUNT, OneOf, examples
-from orderkit.dead_letters.batch import FILTERED
 from orderkit.dead_letters.filters import parse_time
-from orderkit.dead_letters.journal import (
+from orderkit.dead_letters.times import when
+from orderkit.kafka import Connection
+from orderkit.kafka.names import check_dead_letter_topic
+from orderkit.replay.batch import FILTERED
+from orderkit.replay.journal import (
     ENDS,
     Entry,
     as_dict,
@@ -23,9 +26,6 @@ from orderkit.dead_letters.journal import (
     journal_topic,
     read_journal,
 )
-from orderkit.dead_letters.times import when
-from orderkit.kafka import Connection
-from orderkit.kafka.names import check_dead_letter_topic
 from orderkit.show.printable import capped, cell, say
 
 log = logging.getLogger("orderkit")

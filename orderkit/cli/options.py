@@ -14,9 +14,9 @@ from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
 from orderkit.cli.types import SECONDS, SHARE, SOME, Number, OneOf, Span
 from orderkit.consuming.consumers import ENGINE_NAMES
 from orderkit.dead_letters.payload import PayloadReader
-from orderkit.dead_letters.values import Values
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection, connect, named_broker
 from orderkit.kafka.names import check_dead_letter_topic, check_group, check_topic
+from orderkit.letter_files.values import Values
 from orderkit.orders.avro import WIRES, Codec
 from orderkit.orders.faults import Faults
 from orderkit.orders.registry import Registry

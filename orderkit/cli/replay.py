@@ -24,7 +24,11 @@ from orderkit.cli.options import (
 from orderkit.cli.signals import Interrupted, stop_on_signal
 from orderkit.cli.types import COUNT, SOME, Number, examples
 from orderkit.dead_letters import DLQ_CONFIG
-from orderkit.dead_letters.batch import (
+from orderkit.dead_letters.filters import LetterFilter
+from orderkit.errors import UsageError
+from orderkit.kafka import Connection
+from orderkit.kafka.names import check_group, check_topic
+from orderkit.replay.batch import (
     DOUBLED,
     FAILED,
     FILTERED,
@@ -37,15 +41,11 @@ from orderkit.dead_letters.batch import (
     SPENT,
     UNKNOWN,
 )
-from orderkit.dead_letters.filters import LetterFilter
-from orderkit.dead_letters.mending import Mender, load_transform
-from orderkit.dead_letters.noting import Journal
-from orderkit.dead_letters.parallel import ParallelReplay
-from orderkit.dead_letters.replay import Replay
-from orderkit.dead_letters.report import ReplayReport
-from orderkit.errors import UsageError
-from orderkit.kafka import Connection
-from orderkit.kafka.names import check_group, check_topic
+from orderkit.replay.job import Replay
+from orderkit.replay.mending import Mender, load_transform
+from orderkit.replay.noting import Journal
+from orderkit.replay.parallel import ParallelReplay
+from orderkit.replay.report import ReplayReport
 from orderkit.show.printable import say
 
 log = logging.getLogger("orderkit")

@@ -14,9 +14,9 @@ from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.cli.options import checked, connection_options, make_connection, topic_options
 from orderkit.cli.types import SOME, Commands, examples
 from orderkit.dead_letters import DLQ_CONFIG
-from orderkit.dead_letters.journal import SUFFIX
 from orderkit.kafka import Connection
 from orderkit.kafka.names import check_group, check_topic
+from orderkit.replay.journal import SUFFIX
 from orderkit.show.printable import say
 
 PATIENCE = 8.0  # seconds for a topic's settings

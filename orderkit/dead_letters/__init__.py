@@ -1,4 +1,4 @@
-"""Dead letters: written with their story and an acknowledgement, read back whoever wrote them, replayed with brakes.
+"""Dead letters: written with their story and an acknowledgement, read back whoever wrote them, whatever they are.
 
 Key, value and headers of the record stay byte for byte; the story goes into added headers, as UTF-8 text.
 """

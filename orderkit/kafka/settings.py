@@ -33,6 +33,12 @@ PRODUCER_SETTINGS: dict[str, int | bool] = {
     "linger.ms": 5,  # short enough for one order every 2 s, long enough to fill batches
     "message.timeout.ms": 30_000,
 }
+BULK_SETTINGS = {  # of a producer that moves many records, as large as any
+    "message_max_bytes": 100_000_000,
+    "queue_buffering_max_messages": 500_000,
+    "queue_buffering_max_kbytes": 512 * 1024,
+    "linger_ms": 20,
+}
 
 # Two names for one setting: the later of the two would win, whoever wrote it.
 ALIASES = {

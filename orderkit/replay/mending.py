@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from orderkit.dead_letters.payload import Payload
 from orderkit.dead_letters.reader import DeadLetterRecord
-from orderkit.dead_letters.values import Values
 from orderkit.errors import UsageError
+from orderkit.letter_files.values import Values
 from orderkit.orders.avro import CONFLUENT, CONFLUENT_SIZE, SINGLE, Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Failure

@@ -7,19 +7,20 @@ from contextlib import suppress
 
 from confluent_kafka import KafkaException, Producer
 
-from orderkit.dead_letters.batch import Outgoing
-from orderkit.dead_letters.sending import PRODUCER_SETTINGS, Positions, Sender
-from orderkit.dead_letters.shipment import Shipment
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.kafka.settings import BULK_SETTINGS
 from orderkit.kafka.transactions import insist, no_transactions
+from orderkit.replay.batch import Outgoing
+from orderkit.replay.sending import Positions, Sender
+from orderkit.replay.shipment import Shipment
 
 
 class TransactionalSender(Sender):
     """Writes records and offsets in one transaction: what a crash interrupts never happened."""
 
     def _open(self, connection: Connection) -> Producer:
-        producer = connection.producer(**PRODUCER_SETTINGS, transactional_id=f"{self.group}.{self.first}")
+        producer = connection.producer(**BULK_SETTINGS, transactional_id=f"{self.group}.{self.first}")
         try:
             insist(producer.init_transactions)
         except KafkaException as error:

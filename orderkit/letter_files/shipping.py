@@ -9,17 +9,17 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from orderkit.dead_letters.bookmark import Bookmark, Part, identity_of
-from orderkit.dead_letters.copies import LetterCopy, Portion
-from orderkit.dead_letters.sending import PRODUCER_SETTINGS
 from orderkit.errors import OrderkitError
 from orderkit.kafka import NOWHERE, Connection
+from orderkit.kafka.settings import BULK_SETTINGS
+from orderkit.letter_files.bookmark import Bookmark, Part, identity_of
+from orderkit.letter_files.copies import LetterCopy, Portion
 
 PATIENCE = 60.0  # seconds for an answer
 ON_THE_WAY = 2  # portions that are not acknowledged yet; while one is answered the next is read
 UNNOTED = ON_THE_WAY + 2  # portions that a killed import may have written and not noted, and one for edits in between
 BY_KEY = -1
-SETTINGS = {**PRODUCER_SETTINGS, "compression_type": "lz4", "linger_ms": 50, "batch_size": 1_000_000}
+SETTINGS = {**BULK_SETTINGS, "compression_type": "lz4", "linger_ms": 50, "batch_size": 1_000_000}
 
 
 class Shipment:

@@ -11,11 +11,11 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
-from orderkit.dead_letters.refusals import refuse_hopeless
-from orderkit.dead_letters.replay import Replay, Watcher
-from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.replay.job import Replay, Watcher
+from orderkit.replay.refusals import refuse_hopeless
+from orderkit.replay.report import ReplayReport
 
 BEAT = 0.2  # seconds between two looks at the workers
 

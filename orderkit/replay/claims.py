@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orderkit.dead_letters.journal import is_alive, user_name
 from orderkit.errors import OrderkitError
+from orderkit.replay.journal import is_alive, user_name
 
 SECOND_LOOK = 0.2  # seconds between a claim and the second look: longer than a commit takes
 RENEWED = 10.0  # seconds after which a replay that commits nothing renews its claim

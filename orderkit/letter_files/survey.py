@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
-from orderkit.dead_letters.copies import Bad, LetterSource, Portion
 from orderkit.dead_letters.times import when
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.letter_files.copies import Bad, LetterSource, Portion
 
 TOLD = 3  # bad lines that are quoted
 DAY = 86_400_000  # ms

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from orderkit.dead_letters.batch import MISSING, NOWHERE, UNKNOWN
 from orderkit.dead_letters.dialects import DIALECTS
-from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import OrderkitError, UsageError
+from orderkit.replay.batch import MISSING, NOWHERE, UNKNOWN
+from orderkit.replay.report import ReplayReport
 
 
 def refuse_circles(source: str, to: str | None, parking: str | None) -> None:

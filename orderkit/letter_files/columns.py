@@ -18,8 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Message
 
-from orderkit.dead_letters.choosing import meant
-from orderkit.dead_letters.copies import (
+from orderkit.dead_letters.filters import LetterFilter
+from orderkit.dead_letters.payload import PayloadReader
+from orderkit.dead_letters.reader import read_batches
+from orderkit.dead_letters.story import Headers, header_list
+from orderkit.errors import OrderkitError, UsageError
+from orderkit.kafka import Connection
+from orderkit.letter_files.choosing import meant
+from orderkit.letter_files.copies import (
     COLUMNS,
     OPTIONAL,
     Bad,
@@ -29,14 +35,8 @@ from orderkit.dead_letters.copies import (
     check_place,
     make_copy,
 )
-from orderkit.dead_letters.filters import LetterFilter
-from orderkit.dead_letters.payload import PayloadReader
-from orderkit.dead_letters.reader import read_batches
-from orderkit.dead_letters.story import Headers, header_list
-from orderkit.dead_letters.texts import short
-from orderkit.dead_letters.values import Values
-from orderkit.errors import OrderkitError, UsageError
-from orderkit.kafka import Connection
+from orderkit.letter_files.texts import short
+from orderkit.letter_files.values import Values
 
 if TYPE_CHECKING:
     import pandas as pd

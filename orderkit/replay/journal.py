@@ -21,11 +21,11 @@ from typing import Any
 
 from platformdirs import user_state_path
 
-from orderkit.dead_letters.batch import FAILURES, FILTERED, MOVED, PARKED
 from orderkit.dead_letters.reader import read_topic
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 from orderkit.kafka.properties import bare
+from orderkit.replay.batch import FAILURES, FILTERED, MOVED, PARKED
 
 SUFFIX = ".orderkit-replays"
 JOURNAL_CONFIG = {"cleanup.policy": "compact", "segment.ms": str(86_400_000)}  # what is older than a day is compacted

@@ -1,4 +1,4 @@
-"""Dead letters as Parquet files; the columns are those of `orderkit.dead_letters.columns`."""
+"""Dead letters as Parquet files; the columns are those of `orderkit.letter_files.columns`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from orderkit.dead_letters.columns import PORTION, check_columns, to_columns, to_portion
-from orderkit.dead_letters.copies import COLUMNS, Portion, check_names
-from orderkit.dead_letters.texts import short
-from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError, UsageError
+from orderkit.letter_files.columns import PORTION, check_columns, to_columns, to_portion
+from orderkit.letter_files.copies import COLUMNS, Portion, check_names
+from orderkit.letter_files.texts import short
+from orderkit.letter_files.values import Values
 
 
 def arrow() -> tuple[Any, Any]:

@@ -1,6 +1,6 @@
 """Write dead letters out of a file to a topic: checked as a whole before the first, and each of them once.
 
-After a kill the same import goes on: `orderkit.dead_letters.bookmark` says up to which line all is acknowledged, and
+After a kill the same import goes on: `orderkit.letter_files.bookmark` says up to which line all is acknowledged, and
 reads what had been written beyond. Those letters are known again by their bytes, and are not written twice.
 """
 
@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orderkit.consuming.calm import calm_collector
-from orderkit.dead_letters.bookmark import Bookmark
-from orderkit.dead_letters.columns import LetterFrame
-from orderkit.dead_letters.copies import LetterSource
-from orderkit.dead_letters.exporting import is_parquet
-from orderkit.dead_letters.lines import LetterLines
-from orderkit.dead_letters.shipping import Shipper
-from orderkit.dead_letters.survey import Survey, check_kept, check_still_there, check_targets, survey
-from orderkit.dead_letters.tables import LetterTable
-from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.letter_files.bookmark import Bookmark
+from orderkit.letter_files.columns import LetterFrame
+from orderkit.letter_files.copies import LetterSource
+from orderkit.letter_files.exporting import is_parquet
+from orderkit.letter_files.lines import LetterLines
+from orderkit.letter_files.shipping import Shipper
+from orderkit.letter_files.survey import Survey, check_kept, check_still_there, check_targets, survey
+from orderkit.letter_files.tables import LetterTable
+from orderkit.letter_files.values import Values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,7 @@
     {"topic": "orders-dlq", "partition": 2, "offset": 17, "timestamp": 1764000000000, "key": "17",
      "value": {"avro": {...}}, "original": {"base64": "..."}, "headers": {"trace": "abc", ...}}
 
-`value` is what counts, in a form of `orderkit.dead_letters.values`. `original` is what it was, and is not to be edited.
+`value` is what counts, in a form of `orderkit.letter_files.values`. `original` is what it was, and is not to be edited.
 Key, original and the content of headers are text where their bytes are UTF-8, else `{"base64": "..."}`, or null.
 Headers are an object in their order; where a name is there twice, a list of pairs.
 """
@@ -18,10 +18,10 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from orderkit.dead_letters.copies import Bad, Place, Portion, check_names, check_place, make_copy, place_of
 from orderkit.dead_letters.story import Headers, header_list
-from orderkit.dead_letters.texts import compact, loads, read_bytes, short, show_bytes
-from orderkit.dead_letters.values import Values
+from orderkit.letter_files.copies import Bad, Place, Portion, check_names, check_place, make_copy, place_of
+from orderkit.letter_files.texts import compact, loads, read_bytes, short, show_bytes
+from orderkit.letter_files.values import Values
 
 PORTION = 4_000_000  # bytes of lines that are read together, and the line that is begun then
 UNKNOWN: Any = object()

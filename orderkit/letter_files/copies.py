@@ -10,8 +10,8 @@ from confluent_kafka import Message
 
 from orderkit.dead_letters.dialects import ORIGINAL_VALUE
 from orderkit.dead_letters.story import Headers
-from orderkit.dead_letters.texts import short
 from orderkit.dead_letters.times import UNKNOWN
+from orderkit.letter_files.texts import short
 
 COLUMNS = ("topic", "partition", "offset", "timestamp", "key", "value", "original", "headers")
 OPTIONAL = "original"  # a file without it was not edited

@@ -10,12 +10,13 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from orderkit.dead_letters.batch import Outgoing
-from orderkit.dead_letters.claims import RENEWED, SECOND_LOOK, Claim, refuse_others
-from orderkit.dead_letters.positions import Position
-from orderkit.dead_letters.shipment import LARGE, TOO_LARGE, Shipment
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.kafka.settings import BULK_SETTINGS
+from orderkit.replay.batch import Outgoing
+from orderkit.replay.claims import RENEWED, SECOND_LOOK, Claim, refuse_others
+from orderkit.replay.positions import Position
+from orderkit.replay.shipment import LARGE, TOO_LARGE, Shipment
 
 PATIENCE = 30.0  # seconds for an answer
 ON_THE_WAY = 2  # shipments that are not acknowledged yet; while one is answered the next is written
@@ -25,12 +26,6 @@ UNDECIDED = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.UNSTABLE_OFFSET_COMMIT,
-}
-PRODUCER_SETTINGS = {
-    "message_max_bytes": 100_000_000,
-    "queue_buffering_max_messages": 500_000,
-    "queue_buffering_max_kbytes": 512 * 1024,
-    "linger_ms": 20,
 }
 
 Positions = Mapping[int, Position]
@@ -104,7 +99,7 @@ class Sender:
         return found
 
     def _open(self, connection: Connection) -> Producer:
-        return connection.producer(**PRODUCER_SETTINGS)
+        return connection.producer(**BULK_SETTINGS)
 
     @property
     def producer(self) -> Producer:

@@ -22,7 +22,7 @@ from typing import Any
 import fastavro
 from fastavro.validation import validate
 
-from orderkit.dead_letters.texts import BASE64, STYLES, compact, loads, read_bytes, rewritten, short, show_bytes
+from orderkit.letter_files.texts import BASE64, STYLES, compact, loads, read_bytes, rewritten, short, show_bytes
 from orderkit.orders.avro import CONFLUENT, CONFLUENT_SIZE, SINGLE, Codec
 from orderkit.orders.registry import Registry
 from orderkit.orders.schemas import Schema, read_schema

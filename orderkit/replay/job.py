@@ -17,21 +17,21 @@ from typing import Any
 from confluent_kafka import Message
 
 from orderkit.consuming.calm import calm_collector
-from orderkit.dead_letters.batch import REFUSED, Batch
-from orderkit.dead_letters.claims import RENEWED
 from orderkit.dead_letters.filters import LetterFilter
-from orderkit.dead_letters.mending import Mender
 from orderkit.dead_letters.payload import PayloadReader
-from orderkit.dead_letters.positions import Position
 from orderkit.dead_letters.reader import read_batches
-from orderkit.dead_letters.refusals import refuse_circles, refuse_hopeless, refuse_strangers
-from orderkit.dead_letters.report import ReplayReport
-from orderkit.dead_letters.routing import Router
-from orderkit.dead_letters.seen import check_replays
-from orderkit.dead_letters.sending import Sender
-from orderkit.dead_letters.transacting import TransactionalSender
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.replay.batch import REFUSED, Batch
+from orderkit.replay.claims import RENEWED
+from orderkit.replay.mending import Mender
+from orderkit.replay.positions import Position
+from orderkit.replay.refusals import refuse_circles, refuse_hopeless, refuse_strangers
+from orderkit.replay.report import ReplayReport
+from orderkit.replay.routing import Router
+from orderkit.replay.seen import check_replays
+from orderkit.replay.sending import Sender
+from orderkit.replay.transacting import TransactionalSender
 
 LOOK = 1000  # records without a known header after which a topic holds no dead letters
 PORTION = 10_000  # records that are read, written and committed together

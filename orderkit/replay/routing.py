@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
-from orderkit.dead_letters.batch import (
+from orderkit.dead_letters.dialects import ORIGINAL_VALUE, REPLAY_COUNT
+from orderkit.dead_letters.filters import LetterFilter
+from orderkit.dead_letters.payload import Payload, PayloadReader
+from orderkit.dead_letters.plans import MANY_PLANS
+from orderkit.dead_letters.reader import DeadLetterRecord, last_offsets
+from orderkit.dead_letters.story import Headers, header_list
+from orderkit.errors import OrderkitError
+from orderkit.replay.batch import (
     DOUBLED,
     FAILED,
     FILTERED,
@@ -20,16 +27,9 @@ from orderkit.dead_letters.batch import (
     UNKNOWN,
     Batch,
 )
-from orderkit.dead_letters.dialects import ORIGINAL_VALUE, REPLAY_COUNT
-from orderkit.dead_letters.filters import LetterFilter
-from orderkit.dead_letters.mending import Mender, Unmended
-from orderkit.dead_letters.payload import Payload, PayloadReader
-from orderkit.dead_letters.plans import MANY_PLANS
-from orderkit.dead_letters.reader import DeadLetterRecord, last_offsets
-from orderkit.dead_letters.seen import nothing_seen
-from orderkit.dead_letters.story import Headers, header_list
-from orderkit.dead_letters.ways import BY_KEY, INSTEAD, Way, make_way
-from orderkit.errors import OrderkitError
+from orderkit.replay.mending import Mender, Unmended
+from orderkit.replay.seen import nothing_seen
+from orderkit.replay.ways import BY_KEY, INSTEAD, Way, make_way
 
 
 class Stays:

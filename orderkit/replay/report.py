@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from orderkit.dead_letters.batch import FAILURES, MOVED, PARKED, REFUSED, Batch
-from orderkit.dead_letters.seen import ReplayCheck
-from orderkit.dead_letters.ways import Instead
+from orderkit.replay.batch import FAILURES, MOVED, PARKED, REFUSED, Batch
+from orderkit.replay.seen import ReplayCheck
+from orderkit.replay.ways import Instead
 
 ERRORS_TOLD = 5
 NAMES_TOLD = 5
@@ -21,7 +21,7 @@ class ReplayReport:
         source: the dead-letter topic.
         group: whose offsets say how far the replay is.
         looked: dead letters that were decided about.
-        counts: how many had which fate, in the words of `orderkit.dead_letters.batch`.
+        counts: how many had which fate, in the words of `orderkit.replay.batch`.
         targets: how many went to which topic.
         by_key: how many of those by key, because the target has no longer the partition that they came from.
         errors: the first few of what a transform raised.

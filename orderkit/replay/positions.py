@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import TopicPartition
 
 from orderkit.consuming.saved import METADATA_LIMIT, holes_from_text, holes_to_text
-from orderkit.dead_letters.claims import Claim
+from orderkit.replay.claims import Claim
 
 
 @dataclass

@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaException
 
-from orderkit.dead_letters.journal import DONE, FAILED, INTERRUPTED, Entry, journal_folder, journal_topic, user_name
-from orderkit.dead_letters.report import ReplayReport
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.replay.journal import DONE, FAILED, INTERRUPTED, Entry, journal_folder, journal_topic, user_name
+from orderkit.replay.report import ReplayReport
 
 BEAT = 2.0  # seconds between two words of a replay that goes on
 PATIENCE = 5.0  # seconds for the acknowledgement of a word

@@ -7,9 +7,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
-from orderkit.dead_letters.batch import Outgoing
-from orderkit.dead_letters.positions import Position
 from orderkit.kafka import NOWHERE
+from orderkit.replay.batch import Outgoing
+from orderkit.replay.positions import Position
 
 TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
 LARGE = 1_000_000  # bytes: a larger value is alone in its batch, so a refusal is its own

@@ -15,16 +15,16 @@ from typing import Any, BinaryIO
 from confluent_kafka import Message
 
 from orderkit.consuming.calm import calm_collector
-from orderkit.dead_letters.choosing import meant
 from orderkit.dead_letters.filters import LetterFilter
-from orderkit.dead_letters.lines import to_lines
 from orderkit.dead_letters.payload import PayloadReader
 from orderkit.dead_letters.reader import read_batches
 from orderkit.dead_letters.story import UNREADABLE, header_list
-from orderkit.dead_letters.tables import arrow, parquet_schema, to_table
-from orderkit.dead_letters.values import Values
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.letter_files.choosing import meant
+from orderkit.letter_files.lines import to_lines
+from orderkit.letter_files.tables import arrow, parquet_schema, to_table
+from orderkit.letter_files.values import Values
 
 STDOUT = "-"
 PARQUET = (".parquet", ".pq")

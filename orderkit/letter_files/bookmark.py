@@ -12,11 +12,11 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from orderkit.dead_letters.copies import LetterCopy
 from orderkit.dead_letters.reader import last_offsets, read_batches
 from orderkit.dead_letters.story import Headers, header_list
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.letter_files.copies import LetterCopy
 
 PATIENCE = 30.0  # seconds for an answer
 LOOKING = {  # what a broker answers that has just started, or has just given the group away
