@@ -29,7 +29,7 @@ def main() -> int:
     results = []
     for number in range(times):
         with beside_a_busy_process() if number % 2 else nullcontext():
-            results.append(pytest("-n", "4"))
+            results.append(pytest("-n", "5"))
         print(f"{number + 1} {'busy' if number % 2 else 'calm'}: {results[-1]}", flush=True)
     green = sum(not result.failed for result in results)
     names = sorted({name for result in results for name in (*result.failed, *result.late, *result.frozen)})

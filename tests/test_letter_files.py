@@ -283,7 +283,7 @@ def _many(kit: Kit, many: int, twins: int = 5) -> None:
 IN_SMALL_PORTIONS = """
 import sys
 from orderkit.cli import main
-from orderkit.dead_letters import columns, lines, tables
+from orderkit.letter_files import columns, lines, tables
 lines.PORTION, tables.PORTION = 20_000, 100
 main(sys.argv[1:])
 """

@@ -239,8 +239,9 @@ def test_filters_look_into_any_letter(shop: tuple[Kit, Cli], schema: Path, only:
 
 def test_a_field_that_nothing_has_is_named(shop: tuple[Kit, Cli]) -> None:
     """A condition that holds nowhere because of a misspelt field says so in its one line."""
-    for command in ("list", "stats"):
-        status, out, _ = shop[1](command, "--where", "wieght == 3")
+    for command in ("list", "stats", "replay"):
+        more = ("--to", Kit().topic) if command == "replay" else ()
+        status, out, _ = shop[1](command, "--where", "wieght == 3", *more)
         assert (status, out.count("\n")) == (0, 1)
         assert "None has a field wieght" in out
 
