@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from test_dlq_cli import Capture, orderkit
 from test_letter_files import IN_SMALL_PORTIONS, fresh, letters_of
 
 from orderkit.dead_letters import read_dead_letters
+from orderkit.errors import UsageError
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
 from orderkit.retry import Permanent
@@ -258,7 +260,7 @@ def test_ctrl_c_says_how_far_it_is_and_the_same_command_goes_on(tmp_path: Path) 
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     if process.returncode:  # else it was through already
-        assert (process.returncode, err.strip(), [*tmp_path.iterdir()]) == (130, "orderkit: interrupted.", [])
+        assert (process.returncode, err.strip(), [*tmp_path.iterdir()]) == (130, "orderkit: interrupted.", []), err
     process = _start(kit, "export", str(file), "--dlq-topic", kit.topic, "--overwrite")
     assert (process.communicate(timeout=60), process.returncode)[1] == 0
     words = ("import", str(file), "--to", to, "--yes")
@@ -273,6 +275,21 @@ def test_ctrl_c_says_how_far_it_is_and_the_same_command_goes_on(tmp_path: Path) 
     process = _start(kit, *words)
     assert (process.communicate(timeout=60), process.returncode)[1] == 0
     assert letters_of(kit.connection, to) == letters_of(kit.connection, kit.topic)
+
+
+def test_an_interrupt_that_the_client_makes_an_error_of_is_one(
+    kit: Kit, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a signal raises while the client reads its settings comes out as an error of theirs; it ends with 130."""
+
+    def lost(*_given: Any, **_more: Any) -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise UsageError("expected configuration property name as type unicode string")
+
+    monkeypatch.setattr("orderkit.cli.dlq_files.export_letters", lost)
+    status, _, err = orderkit(kit, "export", str(tmp_path / "l.jsonl"), capsys=capsys)
+    assert (status, err) == (130, "orderkit: interrupted.\n")
 
 
 def test_the_worked_example_of_the_guide_is_true(

@@ -20,7 +20,7 @@ from orderkit.cli.dlq import dlq
 from orderkit.cli.doctor import doctor
 from orderkit.cli.notebook import notebook
 from orderkit.cli.produce import produce
-from orderkit.cli.signals import Interrupted, interrupted_by_signals
+from orderkit.cli.signals import Interrupted, interrupted_by_signals, unheard
 from orderkit.cli.sweep import sweep
 from orderkit.cli.topics import topics
 from orderkit.cli.types import Commands
@@ -82,7 +82,8 @@ def _run(arguments: list[str], debug: bool) -> int:  # noqa: PLR0911  one way ou
     except OrderkitError as error:
         if debug:
             raise
-        return _say(str(error), error.exit_status)
+        end = unheard()
+        return _say(str(end or error), end.status if end else error.exit_status)
     except (KeyboardInterrupt, click.exceptions.Abort) as error:
         end = error.__cause__ if isinstance(error.__cause__, Interrupted) else Interrupted()
         return _say(str(end), end.status)

@@ -49,6 +49,11 @@ def interrupted_by_signals() -> Iterator[None]:
         _interrupted.clear()
 
 
+def unheard() -> Interrupted | None:
+    """Give the interrupt that came, where only an error is heard of: so the client tells what is raised within it."""
+    return Interrupted(_interrupted[0]) if _interrupted else None
+
+
 @contextmanager
 def _handled(numbers: list[signal.Signals], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     """Let `handler` have these signals while the block runs; whoever had them before has them back then."""
