@@ -23,9 +23,7 @@ def test_runs_of_a_scenario_have_the_same_orders() -> None:
     assert (frame["averaged"] + frame["dead"]).tolist() == [60, 60]
     assert frame["expected"].tolist() == [30.0, 7.5]
     assert (frame["retries"]["one"], frame["lost"].sum(), frame["duplicated"].sum()) == (0, 0, 0)
-    dead = [
-        set(run.frame().query("fate == 'dead'")["order_id"]) for run in scenario.runs.values()
-    ]
+    dead = [set(run.frame().query("fate == 'dead'")["order_id"]) for run in scenario.runs.values()]
     assert dead[1] < dead[0]
     assert repr(picture) == f"one: {len(dead[0])} dead, 30.0 expected; three: {len(dead[1])} dead, 7.5 expected"
     assert [axes.get_title() for axes in picture.figure.axes] == ["one", "three"]
@@ -54,4 +52,3 @@ def test_what_is_no_scenario_is_one_line(changes: dict[str, dict[str, int]], tol
     with pytest.raises(UsageError) as error:
         lab.Scenario(shared(), changes, **SETTINGS)
     assert str(error.value) == told
-
