@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -462,3 +464,31 @@ def test_several_processes_fail_as_one_does() -> None:
         move_all(kit, other_topic(kit), parking="gone")
     with pytest.raises(UsageError, match="neither a transform nor a limit"):
         move_all(kit, other_topic(kit), limit=1)
+
+
+def children(process: int) -> list[int]:
+    """List the processes that a process of this machine has started."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(number) for task in tasks for number in task.read_text().split()]
+
+
+def is_gone(process: int) -> bool:
+    """Say whether a process has ended; one that nobody has asked for its status has ended, too."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells who has started whom")
+@pytest.mark.parametrize("rate", ["2", "1000000"])
+def test_a_killed_replay_leaves_no_process_behind(rate: str) -> None:
+    """The processes of a replay that is killed end, in the middle of their work as well as when it is done."""
+    kit, _ = dead_thirds()
+    target = other_topic(kit)
+    words = ["dlq", "replay", "--to", target, "--dlq-topic", kit.dead_letters, "--jobs", "2", "--rate", rate, "--yes"]
+    command = [sys.executable, "-m", "orderkit", *words, "--bootstrap-server", kit.connection.bootstrap]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: replayed(kit, target))
+        started = children(process.pid)
+        process.kill()
+    wait_for(lambda: all(map(is_gone, started)))

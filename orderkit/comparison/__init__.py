@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +91,7 @@ def compare(
 def _measured_aside(connection: Connection, engine: str, plan: Plan) -> Result:
     """Run the phases of one engine in a process that ends with them, or when they are interrupted."""
     others = active_children()
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent) as pool:
         try:
             return pool.submit(_measure, connection.bootstrap, connection.config, engine, plan).result()
         except KeyboardInterrupt:  # nobody waits for the rest of it
@@ -97,6 +99,17 @@ def _measured_aside(connection: Connection, engine: str, plan: Plan) -> Result:
                 if process not in others:
                     process.terminate()
             raise
+
+
+def _end_with_parent() -> None:
+    """Let this process end when its parent is killed: a pool's process would wait for ever."""
+
+    def wait() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
 
 
 def as_frame(results: Sequence[Result]) -> pd.DataFrame:

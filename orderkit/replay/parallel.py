@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 from orderkit.errors import OrderkitError, UsageError
@@ -112,17 +113,28 @@ def _merged(reports: list[ReplayReport]) -> ReplayReport:
 
 
 _shared: dict[str, Any] = {}
+_at_work = threading.Lock()
 
 
 def _begin(stopped: Any, done: Any, parent: int) -> None:
     """Prepare a process: Ctrl-C is for its parent, who asks it to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _shared.update(stopped=stopped, done=done, parent=parent)
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End where the parent was killed, once the records under way are noted: a pool's process would wait for ever."""
+    if parent := parent_process():
+        parent.join()
+        with _at_work:
+            os._exit(1)
 
 
 def _move(i: int, connection: Connection, source: str, share: list[int], settings: dict[str, Any]) -> ReplayReport:
-    job = Replay(connection, source, partitions=share, **settings)
-    return job.run(_watcher(i, job))
+    with _at_work:
+        job = Replay(connection, source, partitions=share, **settings)
+        return job.run(_watcher(i, job))
 
 
 def _watcher(i: int, job: Replay) -> Callable[[ReplayReport], None]:
