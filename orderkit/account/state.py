@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from orderkit.account.average import RunningAverage
 from orderkit.consuming.saved import Saved
@@ -15,15 +14,12 @@ from orderkit.dead_letters import read_topic
 from orderkit.engines.topics import Retried
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection, is_mock
+from orderkit.kafka.asking import ask, is_deciding
 from orderkit.members.commits import saved_with
 from orderkit.members.logs import is_another, topic_ids
 from orderkit.members.offsets import committed
 
 log = logging.getLogger("orderkit")
-
-SETTLING = {  # a broker is just taking the group over
-    KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,15 +42,11 @@ class GroupState:
 
 def _committed(reader: Consumer, wanted: list[TopicPartition], patience: float = 10.0) -> list[TopicPartition]:
     """Read commits; a broker that is just taking the group over is asked again."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return committed(reader, wanted, timeout=patience)
-        except KafkaException as error:
-            if error.args[0].code() not in SETTLING or time.monotonic() > deadline:
-                told = error.args[0].str()
-                raise OrderkitError(f"The group's offsets cannot be read: {told}. Try again.") from None
-            time.sleep(0.1)
+    try:
+        return ask(lambda: committed(reader, wanted, timeout=patience), patience, is_deciding)
+    except KafkaException as error:
+        told = error.args[0].str()
+        raise OrderkitError(f"The group's offsets cannot be read: {told}. Try again.") from None
 
 
 def group_state(connection: Connection, group: str, topic: str) -> GroupState:

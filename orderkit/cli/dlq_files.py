@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +20,7 @@ from orderkit.cli.options import (
     print_json,
     reading_options,
 )
+from orderkit.cli.progress import progress
 from orderkit.cli.signals import Interrupted, stop_on_signal
 from orderkit.cli.types import COUNT, examples
 from orderkit.errors import UsageError
@@ -55,7 +55,7 @@ def export(**options: Any) -> int:
     if quiet and options["as_json"]:
         raise UsageError("--json and - would both write to standard output. Choose one.")
     only, reader, values = make_filter(options), make_reader(options), make_values(options)
-    with _bar(f"reading {options['dlq_topic']}", options) as bar:
+    with progress(f"reading {options['dlq_topic']}", options) as bar:
         report = export_letters(
             make_connection(options), options["dlq_topic"], file,
             only=only, reader=reader, values=values, limit=options["limit"], overwrite=options["overwrite"],
@@ -114,13 +114,13 @@ def import_(**options: Any) -> int:
     source = open_letters(options["file"], make_values(options))
     job = Import(make_connection(options), source, **{name: options[name] for name in names})
     awaited = stop_on_signal(job.stop, lambda: "Letters under way are awaited", ABANDONED)
-    with awaited, _bar(f"looking through {source.name}", options) as bar:
+    with awaited, progress(f"looking through {source.name}", options) as bar:
         looked = job.look(lambda found: bar(found.end, None))
     _check_end(looked, "nothing was written")
     if not _wanted(looked, options):
         return 1 if looked.found.bad else 0
     awaited = stop_on_signal(job.stop, lambda: "Letters under way are awaited", ABANDONED)
-    with awaited, _bar(f"writing {source.name}", options) as bar:
+    with awaited, progress(f"writing {source.name}", options) as bar:
         report = job.run(looked, lambda so_far: bar(so_far.done, so_far.found.end))
     far = f"{report.done} of {report.found.end} {source.unit}s are done; the same command goes on"
     _tell(report, options, dry=False)
@@ -203,21 +203,3 @@ def _as_dict(report: Imported) -> dict[str, object]:
         "written": dict(report.written),
         "seconds": report.seconds,
     }
-
-
-Bar = Callable[[int, int | None], object]
-
-
-@contextmanager
-def _bar(what: str, options: dict[str, Any]) -> Iterator[Bar]:
-    """Show progress on a terminal, and nothing in a pipe."""
-    if options["as_json"] or not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.console import Console  # noqa: PLC0415  only on a terminal
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -21,6 +20,7 @@ from orderkit.cli.options import (
     print_json,
     reading_options,
 )
+from orderkit.cli.progress import progress
 from orderkit.cli.signals import Interrupted, stop_on_signal
 from orderkit.cli.types import COUNT, SOME, Number, examples
 from orderkit.dead_letters import DLQ_CONFIG
@@ -117,11 +117,12 @@ def replay(**options: Any) -> int:
         return 0
     job = make()
     ending = stop_on_signal(job.stop, lambda: "Records under way are awaited", ABANDONED)
-    with ending, _bar(job, options) as watch, _journal(connection, job, options, str(settings["only"])) as journal:
+    bars, told = progress(f"looking through {job.source}", options), str(settings["only"])
+    with ending, bars as bar, _journal(connection, job, options, told) as journal:
 
         def watched(report: ReplayReport) -> None:
             journal.watch(report)
-            watch(report)
+            bar(report.looked, job.total)
 
         report = job.run(watched)
         journal.watch(report)
@@ -176,8 +177,8 @@ def _journal(connection: Connection, job: Job, options: dict[str, Any], only: st
 
 def _wanted(job: Job, options: dict[str, Any], only: LetterFilter) -> bool:
     """Show what would move; whether to go on."""
-    with stop_on_signal(job.stop), _bar(job, options) as watch:
-        report = job.preview(watch)
+    with stop_on_signal(job.stop), progress(f"looking through {job.source}", options) as bar:
+        report = job.preview(lambda so_far: bar(so_far.looked, job.total))
     if report.interrupted:
         raise Interrupted(told="interrupted; nothing was moved.")
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not options["dry_run"] and not options["as_json"]
@@ -223,18 +224,3 @@ def _tell(report: ReplayReport, options: dict[str, Any], verb: str, only: Letter
     for check in report.checks.values():
         if check.doubled:
             say(f"  {check}")
-
-
-@contextmanager
-def _bar(job: Job, options: dict[str, Any]) -> Iterator[Callable[[ReplayReport], object]]:
-    """Show progress on a terminal, and nothing in a pipe."""
-    if options["as_json"] or not sys.stderr.isatty():
-        yield lambda _report: None
-        return
-    from rich.console import Console  # noqa: PLC0415  only on a terminal
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"looking through {job.source}", total=None)
-        yield lambda report: bar.update(task, completed=report.looked, total=job.total)

@@ -48,15 +48,35 @@ def kill_one(connection: Connection, told: Mapping[str, Any], every: int, at: in
     """
     job = {"told": told, "every": every, "at": at}
     job |= {"bootstrap": connection.bootstrap, "config": dict(connection.config)}
-    command = [sys.executable, "-c", "from orderkit.crash.mortal import live; live()"]
+    survived = f"The consumer process did not come to order {at}. Is the broker still up?"
+    await_death("from orderkit.crash.mortal import live; live()", job, survived)
+
+
+def await_death(code: str, job: Mapping[str, Any], survived: str) -> None:
+    """Run a process until its death.
+
+    Args:
+        code: the Python that it runs.
+        job: what it reads from its standard input, as JSON.
+        survived: what to say when it lives on, or ends well.
+
+    Raises:
+        OrderkitError: that, or the last line of a process that failed.
+    """
     try:
         ended = subprocess.run(  # noqa: S603  our own interpreter
-            command, input=json.dumps(job).encode(), timeout=PATIENCE, capture_output=True, check=False
+            [sys.executable, "-c", code],
+            input=json.dumps(job).encode(),
+            timeout=PATIENCE,
+            capture_output=True,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise OrderkitError(f"The consumer process did not come to order {at}. Is the broker still up?") from None
-    if ended.returncode >= 0:
-        lines = ended.stderr.decode(errors="replace").strip().splitlines() or ["it ended before its death"]
+        raise OrderkitError(survived) from None
+    if not ended.returncode:
+        raise OrderkitError(survived)
+    if ended.returncode > 0:
+        lines = ended.stderr.decode(errors="replace").strip().splitlines() or ["no word"]
         raise OrderkitError(f"The consumer process failed: {lines[-1]}")
 
 

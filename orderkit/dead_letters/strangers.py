@@ -42,12 +42,12 @@ def known(letters: Iterator[DeadLetterRecord], topic: str) -> Iterator[DeadLette
     yield from letters
 
 
-def not_dead_letters(topic: str, looked: int) -> OrderkitError:
-    """Say that a topic is no dead-letter topic, after so many records without a known header."""
+def not_dead_letters(topic: str, looked: int, other: str = ", or add --any for all that is there") -> OrderkitError:
+    """Say that a topic is no dead-letter topic, after so many records without a known header; `other` is a way out."""
     names = ", ".join(dialect.name for dialect in DIALECTS)
     return OrderkitError(
         f"Topic {topic} holds no dead letters: none of the {looked} records looked at has headers of {names}. "
-        "Name a dead-letter topic with --dlq-topic, or add --any for all that is there."
+        f"Name a dead-letter topic with --dlq-topic{other}."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import uuid
 from collections import Counter
@@ -18,6 +17,7 @@ from confluent_kafka import TopicPartition
 from orderkit.account.state import GroupState, group_state
 from orderkit.brokers import ApacheBroker
 from orderkit.consumer import RetryingConsumer
+from orderkit.crash.mortal import await_death
 from orderkit.crash.plan import Injury
 from orderkit.crash.watched import Trap, WatchedConnection
 from orderkit.dead_letters import DLQ_CONFIG, DeadLetterRecord
@@ -125,18 +125,8 @@ def deaths(broker: ApacheBroker, modes: Sequence[str], **settings: Any) -> dict[
 
 def _die(job: Mapping[str, Any], crash_at: int) -> bool:
     """Run the first consumer in a process of its own, until its death."""
-    command = [sys.executable, "-c", "from orderkit.lab.deaths import live; live()"]
-    try:
-        ended = subprocess.run(  # noqa: S603  our own interpreter
-            command, input=json.dumps(job).encode(), timeout=PATIENCE, capture_output=True, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise OrderkitError(f"Fewer than {crash_at} orders die, so the process did not. Let it die earlier.") from None
-    if not ended.returncode:
-        raise OrderkitError(f"Fewer than {crash_at} orders die, so the process did not. Let it die earlier.")
-    if ended.returncode > 0:
-        lines = ended.stderr.decode(errors="replace").strip().splitlines() or ["no word"]
-        raise OrderkitError(f"The consumer process failed: {lines[-1]}")
+    survived = f"Fewer than {crash_at} orders die, so the process did not. Let it die earlier."
+    await_death("from orderkit.lab.deaths import live; live()", job, survived)
     return True
 
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, Self
+from typing import Self
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
 from orderkit.dead_letters.reader import last_offsets, read_batches
 from orderkit.dead_letters.story import Headers, header_list
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.kafka.asking import Answer, ask
 from orderkit.letter_files.copies import LetterCopy
 
 PATIENCE = 30.0  # seconds for an answer
-LOOKING = {  # what a broker answers that has just started, or has just given the group away
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-}
 Part = tuple[str, int]  # a topic and one of its partitions
 
 
@@ -56,7 +51,7 @@ class Bookmark:
         self._consumer = connection.consumer(group)
         parts = [TopicPartition(topic, number) for topic, many in targets.items() for number in range(many)]
         self._marks: dict[Part, int] = {}
-        for commit in self._committed(parts):
+        for commit in self._patiently(lambda: self._consumer.committed(parts, timeout=PATIENCE)):
             if commit.offset >= 0:
                 self._marks[commit.topic, commit.partition] = commit.offset
                 self.done = max(self.done, _lines(commit.metadata))
@@ -66,21 +61,12 @@ class Bookmark:
         """Whether nobody has begun this import."""
         return not self._marks
 
-    def _committed(self, parts: list[TopicPartition]) -> list[TopicPartition]:
-        found: list[TopicPartition] = self._patiently(lambda: self._consumer.committed(parts, timeout=PATIENCE))
-        return found
-
-    def _patiently(self, call: Callable[[], Any]) -> Any:
+    def _patiently(self, call: Callable[[], Answer]) -> Answer:
         """Call, and again while a broker that has just started looks for the group."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return call()
-            except KafkaException as error:
-                told = error.args[0]
-                if time.monotonic() > deadline or not (told.retriable() or told.code() in LOOKING):
-                    raise self._lost(error) from None
-                time.sleep(0.1)
+        try:
+            return ask(call, PATIENCE)
+        except KafkaException as error:
+            raise self._lost(error) from None
 
     def begin(self) -> None:
         """Note where the targets end before the first letter is written.

@@ -20,6 +20,7 @@ from orderkit.consuming.calm import calm_collector
 from orderkit.dead_letters.filters import LetterFilter
 from orderkit.dead_letters.payload import PayloadReader
 from orderkit.dead_letters.reader import read_batches
+from orderkit.dead_letters.strangers import LOOK
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
 from orderkit.replay.batch import REFUSED, Batch
@@ -33,7 +34,6 @@ from orderkit.replay.seen import check_replays
 from orderkit.replay.sending import Sender
 from orderkit.replay.transacting import TransactionalSender
 
-LOOK = 1000  # records without a known header after which a topic holds no dead letters
 PORTION = 10_000  # records that are read, written and committed together
 BEAT = 0.1  # seconds between two looks at the brakes
 

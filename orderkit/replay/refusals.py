@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderkit.dead_letters.dialects import DIALECTS
+from orderkit.dead_letters.strangers import not_dead_letters
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.replay.batch import MISSING, NOWHERE, UNKNOWN
 from orderkit.replay.report import ReplayReport
@@ -27,11 +27,7 @@ def refuse_strangers(report: ReplayReport, enough: int) -> None:
         OrderkitError: it is no dead-letter topic.
     """
     if report.counts[UNKNOWN] == report.looked >= enough:
-        names = ", ".join(dialect.name for dialect in DIALECTS)
-        raise OrderkitError(
-            f"Topic {report.source} holds no dead letters: none of the {report.looked} records looked at has headers "
-            f"of {names}. Name a dead-letter topic with --dlq-topic."
-        )
+        raise not_dead_letters(report.source, report.looked, other="")
 
 
 def refuse_hopeless(report: ReplayReport) -> None:

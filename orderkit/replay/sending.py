@@ -6,12 +6,12 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
+from orderkit.kafka.asking import Answer, ask
 from orderkit.kafka.settings import BULK_SETTINGS
 from orderkit.replay.batch import Outgoing
 from orderkit.replay.claims import RENEWED, SECOND_LOOK, Claim, refuse_others
@@ -20,13 +20,6 @@ from orderkit.replay.shipment import LARGE, TOO_LARGE, Shipment
 
 PATIENCE = 30.0  # seconds for an answer
 ON_THE_WAY = 2  # shipments that are not acknowledged yet; while one is answered the next is written
-# A broker that has just been started, or has taken a group over, answers so for a moment.
-UNDECIDED = {
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.UNSTABLE_OFFSET_COMMIT,
-}
 
 Positions = Mapping[int, Position]
 
@@ -67,17 +60,12 @@ class Sender:
         commits = self._ask(lambda: self._offsets.committed(wanted, timeout=PATIENCE))
         return {it.partition: Position.from_commit(it, marks[it.partition][0]) for it in commits}
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
         """Ask for the group, and again while the brokers decide who has it."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return call()
-            except KafkaException as error:
-                passes = error.args[0].retriable() or error.args[0].code() in UNDECIDED
-                if not passes or time.monotonic() > deadline:
-                    raise self._no_offsets(error.args[0]) from None
-                time.sleep(0.1)
+        try:
+            return ask(call, PATIENCE)
+        except KafkaException as error:
+            raise self._no_offsets(error.args[0]) from None
 
     def begin(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, Position]:
         """Claim the partitions; give how far the group is.

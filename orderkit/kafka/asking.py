@@ -1,0 +1,49 @@
+"""Questions about a group, asked again while the brokers decide who has it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+Answer = TypeVar("Answer")
+
+PAUSE = 0.1  # seconds until it is asked again
+DECIDING = {  # what a broker answers that has just started, or is just taking the group over
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+
+
+def is_deciding(error: KafkaError) -> bool:
+    """Whether brokers are still deciding who has the group."""
+    return error.code() in DECIDING
+
+
+def may_pass(error: KafkaError) -> bool:
+    """Whether an error may be gone in a moment: brokers decide, a transaction ends, or the client says so."""
+    return error.retriable() or is_deciding(error) or error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT
+
+
+def ask(call: Callable[[], Answer], patience: float, passes: Callable[[KafkaError], bool] = may_pass) -> Answer:
+    """Make a call, and make it again while its error may pass.
+
+    Args:
+        call: what is asked.
+        patience: seconds after which an error stays.
+        passes: says which errors may be gone in a moment.
+
+    Raises:
+        KafkaException: an error that stays.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if not passes(error.args[0]) or time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE)
