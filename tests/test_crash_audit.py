@@ -136,6 +136,19 @@ def test_at_most_once_may_lose_what_was_committed_ahead_and_no_more() -> None:
     assert f"lost {verdict.lost}, of" in str(world.verdict().broken("at-most-once"))
 
 
+def test_what_the_group_says_it_lost_is_audited() -> None:
+    """Its own word covers what the topics show to be lost; one too few is a broken promise, and so is a false one."""
+    world = World(delivery="at-most-once", deaths=(17, 30))
+    evidence = world.evidence()
+    verdict = judge(PLAN, evidence, world.trail)
+    assert 0 < verdict.lost <= verdict.told <= verdict.lost + verdict.dead
+    silent = replace(evidence, state=replace(evidence.state, lost=verdict.lost - 1))
+    (broken,) = judge(PLAN, silent, world.trail).broken("at-most-once")
+    assert broken == f"lost {verdict.lost}, and the group tells of {verdict.lost - 1}"
+    alarmed = judged(state=replace(intact().evidence().state, lost=1))
+    assert alarmed.broken("at-least-once") == alarmed.broken("exactly-once") == ["the group tells of 1 lost"]
+
+
 def test_a_clean_run_leaves_nothing_at_risk() -> None:
     """The last commit carries the average: no order is ahead of it."""
     world = World(delivery="at-most-once")

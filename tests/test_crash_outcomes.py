@@ -13,8 +13,8 @@ from orderkit.crash import Outcome, Outcomes, make_plan
 from orderkit.crash.audit import Verdict
 
 VERDICT = Verdict(
-    produced=300, averaged=200, dead=40, lost=60, at_risk=70, repeated=0, doubled=0, astray=0, changed=0, in_flight=0,
-    unwritten=0, written_twice=0, out_of_order=0, handled_again=0, average="1", truth="2", exact=False,
+    produced=300, averaged=200, dead=40, lost=60, at_risk=70, told=65, repeated=0, doubled=0, astray=0, changed=0,
+    in_flight=0, unwritten=0, written_twice=0, out_of_order=0, handled_again=0, average="1", truth="2", exact=False,
 )  # fmt: skip
 OUTCOME = Outcome(make_plan(0, "at-most-once"), VERDICT, (0,), 3, 0, "", 1, (), 1.0)
 

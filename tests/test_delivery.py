@@ -306,11 +306,62 @@ def test_at_most_once_loses_what_a_crash_interrupts(name: str, request: pytest.F
     kit.send_orders(orders)
     settings = "delivery='at-most-once', batch=10"
     assert run_child(kit, DIES_AT.format(id=orders[14]["orderId"]), settings) == 9
+    assert (kit.state().ahead, kit.state().lost) == (10, 0)  # nobody knows yet that they are lost
     consumer = kit.consumer(delivery="at-most-once")
     consumer.run(orders=10)
     assert consumer.ledger.finished == 10
     assert list(consumer.ledger.offset) == list(range(20, 30))
-    assert kit.state().average == average_of([*orders[:10], *orders[20:]])
+    state = kit.state()
+    assert state.average == average_of([*orders[:10], *orders[20:]])
+    assert (state.ahead, state.lost) == (0, 10)
+    report = account(consumer.ledger, state, kit.topic)
+    assert (report.lost, report.lost_to_crashes, report.conserved) == (0, 10, True)
+    assert report.as_dict()["lost_to_crashes"] == 10
+    assert "over 20 orders (crashes cost the group up to 10 more: committed first, and never finished)" in str(report)
+
+
+def test_what_crashes_cost_adds_up_whoever_comes_next() -> None:
+    """Each crash adds what was committed ahead of it, a member of another mode carries the sum on, and all add up."""
+    kit, orders = Kit(1), take_orders(40)
+    kit.send_orders(orders)
+    for dies in (4, 17):
+        dead_at = DIES_AT.format(id=orders[dies]["orderId"])
+        assert run_child(kit, dead_at, "delivery='at-most-once', batch=10") == 9
+    kit.consumer(batch=10).run(orders=10)
+    kit.consumer(delivery="at-most-once", batch=10).run(orders=10)
+    state = kit.state()
+    assert (state.lost, state.ahead, state.average.count) == (20, 0, 20)
+    assert state.average == average_of(orders[20:])
+
+
+def test_at_most_once_counts_what_it_may_not_work_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records whose commit is not answered are not worked on; the next commit passes them, and says so."""
+    kit, orders = Kit(1), take_orders(30)
+    kit.send_orders(orders)
+    consumer = kit.consumer(delivery="at-most-once", batch=10)
+    commit, calls = consumer.member.commits.now, iter([False])
+    monkeypatch.setattr(
+        consumer.member.commits, "now", lambda *told, **more: next(calls, None) is None and commit(*told, **more)
+    )
+    consumer.run(orders=20)
+    state = kit.state()
+    assert (state.lost, state.average) == (10, average_of(orders[10:]))
+
+
+def test_a_letter_on_its_way_at_the_end_may_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most once no commit waits for a dead letter: one that is not acknowledged in time counts as lost, too."""
+    kit = Kit(1)
+    kit.send_orders(take_orders(3))
+    consumer = kit.consumer(lambda *_: fail(), delivery="at-most-once", policy=AT_ONCE)
+    for waits in ("drain", "serve"):  # as if the time was up
+        monkeypatch.setattr(consumer.letters, waits, lambda *_: None)
+    consumer.run(orders=3)
+    assert (kit.state().dead, kit.state().lost) == (3, 3)
+
+
+def fail() -> None:
+    """Refuse an order for good."""
+    raise Permanent("no")
 
 
 def test_at_most_once_gives_back_what_the_handler_has_not_seen() -> None:

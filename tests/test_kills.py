@@ -26,6 +26,7 @@ def test_each_kill_costs_what_theory_says(kills: pd.DataFrame) -> None:
     assert found["at-most-once"] == [[4, 0, 0], [4, 0, 0], [3, 0, 0], [3, 0, 0]]
     assert found["at-least-once"] == [[0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 1, 0]]
     assert kills["order"].tolist() == [1, 2, 3, 4] * 2
+    assert kills["told"].tolist() == [4] * 4 + [0] * 4  # the group cannot know which of the batch have a dead letter
 
 
 def test_a_picture_counts_the_kills_that_are_as_theory_says(kills: pd.DataFrame) -> None:

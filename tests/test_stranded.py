@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from helpers import AT_ONCE, Background, Kit, average_of, take_orders, wait_for
 
+from orderkit.brokers import far
 from orderkit.brokers.proxy import Proxy
-from orderkit.crash import stage as stages
 from orderkit.crash.stage import Stage
 from orderkit.dead_letters import DeadLetterRecord
 from orderkit.kafka import Connection
@@ -92,7 +92,7 @@ def read_varint(frame: bytes, at: int) -> tuple[int, int]:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Give a real broker behind a network that can lie; clients of `far` ask for brokers twice a second."""
-    monkeypatch.setattr(stages, "Proxy", LyingProxy)
+    monkeypatch.setattr(far, "Proxy", LyingProxy)
     with Stage() as stage:
         stage.far = Connection(stage.far.bootstrap, {**stage.far.config, **OFTEN})
         yield stage

@@ -58,7 +58,7 @@ def account(
         duplicated=doubled + strange + surplus,
         average=state.average.rounded(), count=state.average.count,
         seed=seed, broker=broker, expired=len(expired) + more,
-        counted="taken" if produced is None else "produced",
+        counted="taken" if produced is None else "produced", lost_to_crashes=state.lost,
     )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ class Report:
             somebody who deleted records, or the whole topic.
         count: orders in the average: the group's, so there may be more of them than were averaged in this run.
         counted: what `produced` counts: "produced", or "taken" where nothing was produced in this run.
+        lost_to_crashes: orders that at-most-once delivery had committed when a crash came: at most, for some of their
+            dead letters may have been written. The group's, before this run: they are not in its sums.
     """
 
     produced: int
@@ -42,6 +44,7 @@ class Report:
     expired: int = 0
     count: int = 0
     counted: Literal["produced", "taken"] = "produced"
+    lost_to_crashes: int = 0
 
     @property
     def conserved(self) -> bool:
@@ -61,8 +64,9 @@ class Report:
         return f"{self.expired} expired unread" if self.expired else "every order is accounted for"
 
     def as_dict(self) -> dict[str, object]:
-        """Give the report as it goes into JSON, with the keys that all versions of it have."""
-        return {name: value for name, value in asdict(self).items() if name not in ("count", "counted")}
+        """Give the report as it goes into JSON: the keys that all versions of it have, and what crashes have cost."""
+        left_out = ("count", "counted") if self.lost_to_crashes else ("count", "counted", "lost_to_crashes")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def __str__(self) -> str:
         sums = f"{self.produced} {self.counted} = {self.averaged} averaged + {self.dead} dead + {self.skipped} skipped"
@@ -70,8 +74,14 @@ class Report:
         return (
             f"{sums} + {self.in_flight} in flight{expired}; {self.retries} retries; "
             f"lost {self.lost}, duplicated {self.duplicated}; "
-            f"average {self.average} over {self.count} orders: {self.verdict}"
+            f"average {self.average} over {self.count} orders{self.crashes}: {self.verdict}"
         )
+
+    @property
+    def crashes(self) -> str:
+        """What crashes have cost the group, in words; nothing, if they have not."""
+        many = self.lost_to_crashes
+        return f" (crashes cost the group up to {many} more: committed first, and never finished)" if many else ""
 
     def _repr_html_(self) -> str:
         return report_html(self)

@@ -31,6 +31,8 @@ class GroupState:
         average: merged over all partitions.
         dead, skipped: summed over all partitions.
         waiting: partition and offset of the orders that wait in a retry topic.
+        lost: what crashes have cost the group in `at-most-once`, at most: committed, and nobody was done with it.
+        ahead: committed like that by members that are at work still, or have died since.
     """
 
     offsets: Mapping[int, int]
@@ -38,6 +40,8 @@ class GroupState:
     dead: int
     skipped: int
     waiting: frozenset[tuple[int, int]] = frozenset()
+    lost: int = 0
+    ahead: int = 0
 
 
 def _committed(reader: Consumer, wanted: list[TopicPartition], patience: float = 10.0) -> list[TopicPartition]:
@@ -86,4 +90,5 @@ def group_state(connection: Connection, group: str, topic: str) -> GroupState:
         for record in map(Retried, read_topic(connection, name, since=offsets[name]))
     )
     dead, skipped = sum(one.dead for one in saved), sum(one.skipped for one in saved)
-    return GroupState(offsets[topic], average, dead, skipped, waiting)
+    lost, ahead = sum(one.lost for one in saved), sum(one.ahead for one in saved)
+    return GroupState(offsets[topic], average, dead, skipped, waiting, lost, ahead)

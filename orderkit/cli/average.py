@@ -40,6 +40,8 @@ def average(**options: Any) -> None:
         "total": state.average.sum,
         "dead": state.dead,
         "skipped": state.skipped,
+        "lost": state.lost,
+        "ahead": state.ahead,
         "lag": lag,
     }
     if not state.offsets:
@@ -48,7 +50,9 @@ def average(**options: Any) -> None:
     if options["as_json"]:
         print_json(answer)
     else:
+        lost = f"up to {state.lost} lost to crashes, " if state.lost else ""
+        ahead = f"{state.ahead} committed before they are handled, " if state.ahead else ""
         click.echo(
             f"average {answer['average']} over {answer['count']} orders; "
-            f"{state.dead} dead, {state.skipped} skipped, {lag} to go"
+            f"{state.dead} dead, {state.skipped} skipped, {lost}{ahead}{lag} to go"
         )

@@ -55,6 +55,7 @@ class Partition:
         self.average = replace(saved.average)
         self.dead = saved.dead
         self.skipped = saved.skipped
+        self.lost = saved.lost + saved.ahead  # whoever had those at hand has not come back to say what became of them
         died = saved.at_work not in (0, this_process())
         self.failed = saved.failed(offset, died)
         self.deaths = saved.deaths + died
@@ -193,7 +194,7 @@ class Partition:
         return Saved(
             replace(self.average), self.dead, self.skipped, head.attempts, head.since, at_work=this_process(),
             deaths=self.deaths, trying=0 if trying is None else 1 + trying - first,
-            high=self.next - first, holes=holes, log=self.log,
+            high=self.next - first, holes=holes, lost=self.lost, log=self.log,
         )  # fmt: skip
 
     def attempts(self, offset: int) -> int:

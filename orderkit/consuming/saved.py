@@ -15,7 +15,7 @@ from orderkit.account.average import RunningAverage
 
 METADATA_LIMIT = 4096  # bytes; Kafka's default `offset.metadata.max.bytes`
 MARK, VERSION = '{"orderkit":', 1  # of the text; one that this kit does not know is not guessed at
-EXTRAS = ("at_work", "deaths", "trying", "high")  # numbers that are left out while they are 0
+EXTRAS = ("at_work", "deaths", "trying", "high", "ahead", "lost")  # numbers that are left out while they are 0
 
 
 def this_process() -> int:
@@ -89,6 +89,8 @@ class Saved:
         trying: 1 + the offset of the record whose next attempt is under way; 0 for none.
         high: records from here on are not done with; before it, all but the one at the offset and the holes are.
         holes: offset and failed attempts of each other record before `high` that is not done with.
+        ahead: at most once: records before the offset that somebody is at work on. Nobody gets them again.
+        lost: those that crashes have cost the group so: at most, for some may have been dead-lettered.
         log: the id of the topic (KIP-516); empty when the broker told none. A topic of that name that was made anew
             has another one, and other records at the same offsets.
     """
@@ -103,6 +105,8 @@ class Saved:
     trying: int = 0
     high: int = 0
     holes: tuple[tuple[int, int], ...] = ()
+    ahead: int = 0
+    lost: int = 0
     log: str = ""
 
     def failed(self, offset: int, died: bool) -> dict[int, History]:
@@ -155,11 +159,10 @@ class Saved:
         state = json.loads(body + "}")
         if state["offset"] != offset:
             raise ValueError(f"with the average of offset {state['offset']}, by a tool that moved it")
-        at_work, deaths, trying, high = (state.get(name, 0) for name in EXTRAS)
         return cls(
             RunningAverage.from_sum(state["count"], state["total"]), state["dead"], state["skipped"],
-            state.get("attempts", 0), state.get("since", 0.0), at_work, deaths, trying, high,
-            holes_from_text(state.get("holes", "")), state.get("log", ""),
+            state.get("attempts", 0), state.get("since", 0.0), holes=holes_from_text(state.get("holes", "")),
+            log=state.get("log", ""), **{name: state.get(name, 0) for name in EXTRAS},
         )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class Verdict:
         dead: orders with a dead letter.
         lost: orders that are in neither, and will not be delivered again.
         at_risk: at most once: orders that crashes may have cost, for they were committed first, and are not dead.
+        told: orders that crashes have cost, at most, by the group's own word in its commits.
         repeated: dead letters beyond an order's first.
         doubled: orders counted beyond once: in the average and dead, or in the average twice.
         astray: orders whose fate is not the seed's, and no dead letter says that a crash took its attempts.
@@ -49,6 +50,7 @@ class Verdict:
     dead: int
     lost: int
     at_risk: int
+    told: int
     repeated: int
     doubled: int
     astray: int
@@ -79,6 +81,10 @@ class Verdict:
         told = [f"{name.replace('_', ' ')} {many}" for name in must_be_0 if (many := getattr(self, name))]
         if delivery == "at-most-once" and self.lost > self.at_risk:
             told.append(f"lost {self.lost}, of {self.at_risk} at risk")
+        if self.lost > self.told and delivery == "at-most-once":
+            told.append(f"lost {self.lost}, and the group tells of {self.told}")
+        if self.told and delivery != "at-most-once":
+            told.append(f"the group tells of {self.told} lost")
         if delivery != "at-most-once" and not self.exact:
             told.append(f"average {self.average} instead of {self.truth}")
         return told
@@ -101,6 +107,7 @@ def judge(plan: CrashPlan, evidence: Evidence, trail: Trail) -> Verdict:
         dead=len(dead),
         lost=max(0, doubled - surplus - evidence.in_flight),
         at_risk=len({(number, offset) for _, number, offset in trail.ahead} - dead),
+        told=evidence.state.lost,
         repeated=len(evidence.letters) - len(dead),
         doubled=doubled,
         astray=_astray(plan, found, evidence.letters, trail) + (len(doomed - dead) if not surplus else 0),

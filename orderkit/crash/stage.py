@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,12 +15,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from orderkit.brokers import ApacheBroker
-from orderkit.brokers.proxy import HOST, Proxy
+from orderkit.brokers.far import FarBroker
 from orderkit.crash.plan import SESSION
 from orderkit.dead_letters.writer import DLQ_CONFIG
 from orderkit.errors import OrderkitError
-from orderkit.kafka import Connection
 
 CLIENTS = {
     "session.timeout.ms": str(int(SESSION * 1000)),
@@ -44,22 +41,8 @@ class Stage:
     """
 
     def __init__(self) -> None:
-        self.proxy = Proxy()
-        port = _free_port()
-        try:
-            self.broker = ApacheBroker(
-                {},
-                port=port,
-                listeners={"PLAINTEXT": "PLAINTEXT", "FAR": "PLAINTEXT"},
-                properties={"advertised.listeners": f"PLAINTEXT://{HOST}:{port},FAR://{HOST}:{self.proxy.port}"},
-            )
-        except OrderkitError:
-            self.proxy.close()
-            raise
-        host, far = self.broker.address("FAR").split(":")
-        self.proxy.target = host, int(far)
-        self.near = Connection(self.broker.bootstrap, CLIENTS)
-        self.far = Connection(f"{HOST}:{self.proxy.port}", CLIENTS)
+        self._place = place = FarBroker(CLIENTS)
+        self.broker, self.proxy, self.near, self.far = place.broker, place.network, place.near, place.connection
         self.called_off = threading.Event()  # nobody waits for the trial any more
         self._one_at_a_time = threading.Lock()
 
@@ -113,17 +96,10 @@ class Stage:
 
     def close(self) -> None:
         """End the broker and the network."""
-        self.broker.close()
-        self.proxy.close()
+        self._place.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as found:
-        port: int = found.getsockname()[1]
-        return port

@@ -50,8 +50,8 @@ def kills(broker: Broker, modes: Sequence[str], *, orders: int, batch: int, seed
 
     Returns:
         A row for each death: `mode`, `order` (the one it was at, from 1), `lost` (orders neither averaged nor dead),
-        `twice` (dead letters beyond an order's first, for readers of committed records) and `undone` (letters that
-        only other readers see).
+        `twice` (dead letters beyond an order's first, for readers of committed records), `undone` (letters that only
+        other readers see) and `told` (orders that the group itself says it has lost, at most).
 
     Raises:
         OrderkitError: the broker does not answer, or does not do what the mode needs.
@@ -81,11 +81,17 @@ def _kill(broker: Broker, mode: str, place: int, orders: int, batch: int, seed: 
     second.run(orders=left, idle=PATIENCE if left else 1.0)
     if second.ledger.finished < left:
         raise OrderkitError(f"{mode}: only {second.ledger.finished} of {left} orders came again. Is the broker up?")
-    average = group_state(connection, group, topic).average.count
+    state = group_state(connection, group, topic)
+    average = state.average.count
     committed = letters_by_order(connection, letters, "read_committed")
     written = letters_by_order(connection, letters, "read_uncommitted")
     many = committed.total()
-    return {LOST: orders - average - len(committed), TWICE: many - len(committed), UNDONE: written.total() - many}
+    return {
+        LOST: orders - average - len(committed),
+        TWICE: many - len(committed),
+        UNDONE: written.total() - many,
+        "told": state.lost,
+    }
 
 
 def kill_costs(mode: str, place: int, batch: int, every: int) -> dict[str, int]:

@@ -34,7 +34,7 @@ def account_lines(report: Report, ascii_only: bool = False) -> list[Text]:
         Text.assemble(
             f"{indent}{report.retries} retries; ", (f"lost {report.lost}, duplicated {report.duplicated}", spoilt)
         ),
-        Text(f"{indent}average {report.average} over {report.count} orders"),
+        Text(f"{indent}average {report.average} over {report.count} orders{report.crashes}"),
     ]
 
 

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from orderkit.account.report import Report
     from orderkit.ledger import Ledger
 
-SUMS = ("produced", "averaged", "dead", "skipped", "in_flight", "expired", "retries", "lost", "duplicated", "average")
+SUMS = (
+    "produced", "averaged", "dead", "skipped", "in_flight", "expired", "retries", "lost", "lost_to_crashes",
+    "duplicated", "average",
+)  # fmt: skip
+RARE = ("expired", "lost_to_crashes")  # shown when there are some
 COLUMNS = ("topic", "partition", "offset", "order_id", "price", "attempt", "fate", "wait", "reason", "error")
 LATEST = 10  # attempts of a ledger that are shown; the frame has all
 
@@ -29,7 +33,7 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def report_html(report: Report) -> str:
     """Give a report's sums, and its verdict."""
     told = report.as_dict()
-    names = [name for name in SUMS if told[name] or name != "expired"]
+    names = [name for name in SUMS if name not in RARE or told.get(name)]
     sums = table(_spoken(names), [[str(told[name]) for name in names]])
     return f"{sums}<p>{report.verdict.capitalize()}.</p>"
 
