@@ -30,7 +30,8 @@ class Verdict:
         dead: orders with a dead letter.
         lost: orders that are in neither, and will not be delivered again.
         at_risk: at most once: orders that crashes may have cost, for they were committed first, and are not dead.
-        told: orders that crashes have cost, at most, by the group's own word in its commits.
+        told: orders that crashes have cost, at most, by the group's own word in its commits: counted as lost, or
+            committed ahead by a member that nobody has followed.
         repeated: dead letters beyond an order's first.
         doubled: orders counted beyond once: in the average and dead, or in the average twice.
         astray: orders whose fate is not the seed's, and no dead letter says that a crash took its attempts.
@@ -107,7 +108,7 @@ def judge(plan: CrashPlan, evidence: Evidence, trail: Trail) -> Verdict:
         dead=len(dead),
         lost=max(0, doubled - surplus - evidence.in_flight),
         at_risk=len({(number, offset) for _, number, offset in trail.ahead} - dead),
-        told=evidence.state.lost,
+        told=evidence.state.lost + evidence.state.ahead,
         repeated=len(evidence.letters) - len(dead),
         doubled=doubled,
         astray=_astray(plan, found, evidence.letters, trail) + (len(doomed - dead) if not surplus else 0),
