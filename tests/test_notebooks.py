@@ -127,6 +127,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
 
 
 REAL = {
+    "03_did_it_arrive",
     "04_commit_before_or_after",
     "10_exactly_once",
     "11_share_groups_and_the_brokers_own_dlq",

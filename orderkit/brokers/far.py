@@ -55,8 +55,8 @@ class FarBroker:
         self.near.create_topics(topics)
 
     def slow(self, milliseconds: int) -> None:
-        """Let everything arrive so much later, in either direction; 0 is full speed."""
-        self.network.delay = milliseconds / 1000
+        """Let every answer come so much later over the network; 0 is full speed."""
+        self.network.answer_delay = milliseconds / 1000
 
     def close(self) -> None:
         """End the broker and the network."""

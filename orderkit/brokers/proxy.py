@@ -23,6 +23,7 @@ class Proxy:
     def __init__(self, port: int = 0, target: tuple[str, int] | None = None) -> None:
         self.target = target
         self.delay = 0.0  # seconds by which every chunk is late, in both directions
+        self.answer_delay = 0.0  # and by which what the target says is late on top of that
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="orderkit-proxy", daemon=True)
         self._thread.start()
@@ -42,17 +43,20 @@ class Proxy:
             if self.target is None:
                 return writer.close()
             there, back = await asyncio.open_connection(*self.target)
-            await asyncio.gather(self._forward(reader, back), self._forward(there, writer))
+            answers = self._forward(there, writer, answers=True)
+            await asyncio.gather(self._forward(reader, back), answers)
         writer.close()
         return None
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
+    ) -> None:
         """Pass bytes on; while the network is silent they wait here, and arrive late."""
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK):
                 await self._flows.wait()
-                if self.delay:
-                    await asyncio.sleep(self.delay)
+                if delay := self.delay + (self.answer_delay if answers else 0.0):
+                    await asyncio.sleep(delay)
                 writer.write(chunk)
                 await writer.drain()
         writer.close()

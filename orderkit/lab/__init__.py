@@ -22,6 +22,7 @@ try:
     from orderkit.lab.live import Live
     from orderkit.lab.parameters import parameters
     from orderkit.lab.picture import Picture, dead_picture, picture
+    from orderkit.lab.recovery import Service, recovery, recovery_picture, spread, waves
     from orderkit.lab.scenario import Scenario
     from orderkit.lab.shares import broker_letters, deliveries, gaps, gaps_picture, overtaken, share_run
     from orderkit.lab.speed import bars, best_of, commits_picture, committing, idle_picture, reading, stairs_picture
@@ -44,6 +45,7 @@ __all__ = [
     "Picture",
     "Run",
     "Scenario",
+    "Service",
     "Shelf",
     "Table",
     "anatomy",
@@ -95,10 +97,13 @@ __all__ = [
     "progress_picture",
     "reading",
     "reasons_picture",
+    "recovery",
+    "recovery_picture",
     "rounds_picture",
     "sawtooth",
     "share_run",
     "silent_flips",
+    "spread",
     "stairs_picture",
     "targets",
     "true_mean",
@@ -106,4 +111,5 @@ __all__ = [
     "truths",
     "unspoilt",
     "waits_picture",
+    "waves",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from itertools import islice
 from confluent_kafka import KafkaException, Producer
 
 from orderkit.brokers import EmbeddedBroker
+from orderkit.brokers.far import FarBroker
+from orderkit.dead_letters import read_topic
 from orderkit.kafka import Connection
 from orderkit.lab.picture import Picture
 from orderkit.lab.plots import GREY, legend, panel, theory
@@ -25,9 +28,11 @@ RECONNECT = {
     "topic.metadata.refresh.interval.ms": "200",  # else it looks for the partition's leader only now and then
 }
 SLACK = 0.5  # seconds that the client may take to come back and to hear the answers
+LATE, PATIENCE = 1500, 200  # milliseconds: answers come so late, and so long they are waited for
+UNHEARD = 30.0  # seconds for a client to give up waiting for an answer
 
 
-def quick(broker: EmbeddedBroker) -> Connection:
+def quick(broker: EmbeddedBroker | FarBroker) -> Connection:
     """Give a connection that comes back soon, and does not wait for an id that the embedded broker has no use for."""
     return Connection(broker.bootstrap, {**broker.connection.config, **RECONNECT, "enable.idempotence": "false"})
 
@@ -39,13 +44,19 @@ class Shelf:
         broker: where it is.
     """
 
-    def __init__(self, broker: EmbeddedBroker) -> None:
+    def __init__(self, broker: EmbeddedBroker | FarBroker) -> None:
+        self._broker = broker
         self.topic = f"orders.{uuid.uuid4().hex[:8]}"
         self.connection = quick(broker)
         broker.create_topics({self.topic: 1})
 
     def __len__(self) -> int:
         return sum(high for _, high in self.connection.watermarks(self.topic).values())
+
+    def ids(self) -> list[str]:
+        """List the ids of the orders that are there, in the order in which they lie; a copy is one more."""
+        values = [message.value() for message in read_topic(self.connection, self.topic)]
+        return [order["orderId"] for order in Codec().decode_batch(values) if isinstance(order, dict)]
 
     def producer(self, **settings: object) -> Producer:
         """Open a plain producer; `settings` are librdkafka properties with `_` for `.`."""
@@ -59,8 +70,55 @@ class Shelf:
             settings: librdkafka properties of the producer.
         """
         reports: list[str | None] = ["no report"] * len(orders)
-        producer, encode = self.producer(**settings), Codec().encode
-        for i, order in enumerate(orders):
+        producer = self.producer(**settings)
+        self._hand_over(producer, orders, reports)
+        producer.flush(35)
+        if settings.get("acks") == 0:  # nobody says when the broker has them; it answers after what came before, though
+            for _ in range(2):  # the first question may be looked at in the same moment as the orders
+                producer.list_topics(self.topic, timeout=8)
+        return reports
+
+    def send_unheard(self, orders: Sequence[Order], **settings: object) -> list[str | None]:
+        """Send orders while the broker's answers come too late: it has them, and the client sends them once more.
+
+        The first order is answered in time, so that both know each other. Of the others the client has no answer when
+        its patience ends (which it looks at once a second). It sends them again, and from then on all is well.
+
+        Args:
+            orders: what to send.
+            settings: librdkafka properties of the producer.
+
+        Returns:
+            The delivery reports, as `send` does.
+        """
+        late = 0
+
+        def count(told: str) -> None:
+            nonlocal late
+            late = sum(broker["req_timeouts"] for broker in json.loads(told)["brokers"].values())
+
+        patience = {"socket_timeout_ms": PATIENCE, "statistics_interval_ms": 20, "stats_cb": count}
+        producer = self.producer(**{**patience, **settings})
+        reports: list[str | None] = ["no report"] * len(orders)
+        self._hand_over(producer, orders[:1], reports)
+        producer.flush(35)
+        self._broker.slow(LATE)
+        try:
+            self._hand_over(producer, orders[1:], reports, first=1)
+            deadline = time.monotonic() + UNHEARD
+            while not late and time.monotonic() < deadline:
+                producer.poll(0.01)
+        finally:
+            self._broker.slow(0)
+        producer.flush(35)
+        return reports
+
+    def _hand_over(
+        self, producer: Producer, orders: Sequence[Order], reports: list[str | None], first: int = 0
+    ) -> None:
+        """Hand orders to the client; their reports come to their places in the list, from `first` on."""
+        encode = Codec().encode
+        for i, order in enumerate(orders, first):
 
             def delivered(error: object, _: object, i: int = i) -> None:
                 reports[i] = error.name() if error is not None else None  # type: ignore[attr-defined]
@@ -69,11 +127,6 @@ class Shelf:
                 producer.produce(self.topic, encode(order), on_delivery=delivered)
             except (BufferError, KafkaException) as error:
                 reports[i] = type(error).__name__
-        producer.flush(35)
-        if settings.get("acks") == 0:  # nobody says when the broker has them; it answers after what came before, though
-            for _ in range(2):  # the first question may be looked at in the same moment as the orders
-                producer.list_topics(self.topic, timeout=8)
-        return reports
 
 
 class Burst:
