@@ -21,6 +21,7 @@ from orderkit.cli import main
 from orderkit.dead_letters import DeadLetterRecord, Where, dead_letter_frame
 from orderkit.dead_letters.payload import PayloadReader, plain
 from orderkit.errors import UsageError
+from orderkit.letter_files.values import Values
 from orderkit.orders.avro import Codec
 from orderkit.orders.registry import Registry
 from orderkit.orders.schemas import parse
@@ -31,7 +32,7 @@ ORDER = take_orders(1)[0]
 SOLD = {"sku": 17, "customer": {"country": "DE"}, "proof": b"\xff"}
 
 
-def avro(record: dict[str, Any], schema: dict[str, Any] = SALE, prefix: bytes = b"") -> bytes:
+def avro(record: Any, schema: Any = SALE, prefix: bytes = b"") -> bytes:
     out = BytesIO(prefix)
     out.seek(len(prefix))
     fastavro.schemaless_writer(out, fastavro.parse_schema(schema), record)
@@ -103,6 +104,32 @@ def test_avro_of_any_schema_is_read_with_its_file(schema: Path, tmp_path: Path) 
     assert broken.why.startswith("no shop.Sale: ")
     left = reader.read(avro(SOLD) + b"x" * 3)
     assert "3 bytes left over" in left.why
+
+
+LOST = {"type": "record", "name": "Lost", "fields": [{"name": "where", "type": "string"}]}
+# A schema whose top level is no record, a value of it, and what to call it.
+OTHERS: list[tuple[Any, Any, str]] = [
+    ([SALE, LOST], {"where": "Bremen"}, "union"), (["null", "long"], None, "union"),
+    ({"type": "array", "items": SALE}, [SOLD, SOLD], "array"), ({"type": "map", "values": "int"}, {"a": 1}, "map"),
+    ({"type": "enum", "name": "Colour", "symbols": ["RED", "BLUE"]}, "BLUE", "Colour"), ("string", "Äpfel", "string"),
+    ({"type": "fixed", "name": "shop.Id", "size": 2}, b"\xff\0", "shop.Id"), ("double", 0.5, "double"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "value", "name"), OTHERS, ids=[f"{name} {i}" for i, (*_, name) in enumerate(OTHERS)])
+def test_avro_that_is_no_record_is_read_shown_and_kept(kind: Any, value: Any, name: str, tmp_path: Path) -> None:
+    """A union, an array, a text: a value of any schema is read in each framing, and comes back byte for byte."""
+    path = tmp_path / "any.avsc"
+    path.write_text(json.dumps(kind))
+    reader, values = PayloadReader(path), Values(path)
+    for prefix in (b"", parse(json.dumps(kind), "", any_type=True).mark, b"\0\0\0\0\1"):
+        whole = avro(value, kind, prefix)
+        payload = reader.read(whole)
+        assert (payload.kind, payload.schema, payload.data) == ("avro", name, value)
+        (shown,) = values.show([whole])
+        assert values.read(shown, whole) == whole
+    with pytest.raises(UsageError, match="must describe one record"):
+        Codec(schema=path)
 
 
 def test_what_cannot_be_read_keeps_nothing_alive(schema: Path) -> None:

@@ -65,7 +65,8 @@ def _cut(text: str) -> str:
 def _value(value: bytes | None, reader: PayloadReader) -> None:
     """Show what bytes say, and the byte at which they stop saying it."""
     payload = reader.read(value)
-    _line("payload", f"{NAMED[payload.kind]}{_framed(value or b'', payload)}, {len(value or b'')} bytes")
+    named = "a value in Avro" if payload.kind == "avro" and payload.fields is None else NAMED[payload.kind]
+    _line("payload", f"{named}{_framed(value or b'', payload)}, {len(value or b'')} bytes")
     if payload.why:
         _line("undecodable" if payload.fields is None else "but", payload.why)
     if payload.data is not None:

@@ -30,10 +30,10 @@ class Payload:
     """What a value says.
 
     Args:
-        kind: `order`, `avro` (another record), `json`, `text`, `bytes`, `empty` or `tombstone`.
-        data: a record's fields, a JSON value, or a text; `None` for the other kinds.
+        kind: `order`, `avro` (what another schema describes), `json`, `text`, `bytes`, `empty` or `tombstone`.
+        data: a record's fields, another Avro value, a JSON value, or a text; `None` for the other kinds.
         why: it is no record, or makes no sense as an order; "" where nothing is wrong.
-        schema: of an Avro record: its full name.
+        schema: of an Avro value: its full name, or its type.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class PayloadReader:
     """Reads values of any kind.
 
     Args:
-        schema: an Avro schema file; of orders, or of any other records, which are then looked for first.
+        schema: an Avro schema file; of orders, or of any other values, which are then looked for first.
         writers: schema files that values may have been written with, too.
         registry: knows the schemas behind the ids in Confluent's framing.
         codec: reads orders; instead of the other three.
@@ -81,7 +81,7 @@ class PayloadReader:
         self._given: list[Schema] = []
         self._registry, self._numbered = registry, dict[int, Schema | str]()
         if codec is None and not _is_of_orders(schema):
-            self._given = [read_schema(path) for path in (schema, *writers)]
+            self._given = [read_schema(path, any_type=True) for path in (schema, *writers)]
             schema, writers = None, ()
         self.codec = codec or Codec(schema=schema, writers=writers, registry=registry)
         self.order_schema = schema  # the file; `None` for the kit's own
@@ -110,7 +110,7 @@ class PayloadReader:
         for schema in self._given if value else ():
             for start in _starts(value or b"", schema):
                 try:
-                    return Payload("avro", _record(value or b"", start, schema), schema=_name(schema))
+                    return Payload("avro", _record(value or b"", start, schema), schema=schema.name)
                 except Poison as poison:
                     failures.append(without_frames(poison))
         (order,) = self.codec.decode_batch([value])
@@ -125,9 +125,9 @@ class PayloadReader:
         try:
             if isinstance(failure, Permanent) and self._orders:  # read well, and of no sense: its fields say more
                 data = _record(value, _starts(value, self._orders)[0], self._orders)
-                return Payload("avro", data, str(failure), _name(self._orders))
+                return Payload("avro", data, str(failure), self._orders.name)
             if (schema := self._registered(value)) is not None:
-                return Payload("avro", _record(value, CONFLUENT_SIZE, schema), schema=_name(schema))
+                return Payload("avro", _record(value, CONFLUENT_SIZE, schema), schema=schema.name)
         except Poison as poison:
             failure = without_frames(poison)
         return _as_text(value, failure)
@@ -143,7 +143,7 @@ class PayloadReader:
         number = int.from_bytes(value[1:CONFLUENT_SIZE], "big")
         if number not in self._numbered:
             try:
-                self._numbered[number] = self._registry.schema(number)
+                self._numbered[number] = self._registry.schema(number, any_type=True)
             except Poison as poison:
                 self._numbered[number] = str(poison)
         found = self._numbered[number]
@@ -160,16 +160,12 @@ def reader_of(reader: PayloadReader | Codec | None) -> PayloadReader:
 def _is_of_orders(path: str | Path | None) -> bool:
     if path is None:
         return True
-    read_schema(path)  # a broken one is refused
+    read_schema(path, any_type=True)  # a broken one is refused
     try:
         read_order_schema(path)
     except UsageError:
         return False
     return True
-
-
-def _name(schema: Schema) -> str:
-    return str(schema.parsed["name"])
 
 
 def _starts(value: bytes, schema: Schema) -> Sequence[int]:
@@ -187,7 +183,7 @@ def _record(value: bytes, start: int, schema: Schema) -> Any:
     """
     source = BytesIO(value)
     source.seek(start)
-    what = f"no {_name(schema)}"
+    what = f"no {schema.name}"
     try:
         record = fastavro.schemaless_reader(source, schema.parsed, None)
     except Exception as error:  # whatever fastavro runs into, the bytes are to blame

@@ -3,7 +3,7 @@
 A value is shown in the first form of these that gives its very bytes again:
 
     null                    the record has no value
-    {"avro": {...}}         a record of a known schema, framed in one of the three wire formats
+    {"avro": {...}}         a record of a known schema, or another value, framed in one of the three wire formats
     {"json": {...}}         an object or a list in JSON, as its writer spaces it
     "..."                   any other text, UTF-8
     {"base64": "..."}       everything else
@@ -34,7 +34,7 @@ class Values:
     """Shows values, and reads what became of them.
 
     Args:
-        schema: an Avro schema file, of any record; `None` for the kit's own order.
+        schema: an Avro schema file, of any type; `None` for the kit's own order.
         writers: further ones that values may have been written with.
         registry: knows the schemas behind the ids in Confluent's framing.
 
@@ -45,7 +45,7 @@ class Values:
     def __init__(
         self, schema: str | Path | None = None, writers: Sequence[str | Path] = (), registry: Registry | None = None
     ) -> None:
-        self._schemas = [read_schema(schema), *map(read_schema, writers)]
+        self._schemas = [read_schema(path, any_type=True) for path in (schema, *writers)]
         self._registry = registry
         self._numbered: dict[int, Schema | None] = {}
         own = self._schemas[0]
@@ -114,7 +114,7 @@ class Values:
         if number not in self._numbered:
             self._numbered[number] = None
             with suppress(Poison):
-                self._numbered[number] = self._registry.schema(number)
+                self._numbered[number] = self._registry.schema(number, any_type=True)
         found = self._numbered[number]
         return [] if found is None else [found]
 
@@ -152,7 +152,7 @@ class Values:
             if self._orders is not None and schema is self._schemas[0]:
                 self._orders.decode(body)  # an order that makes no sense is none
         except Exception as error:  # whatever somebody wrote into it
-            raise ValueError(f"value cannot be written as {schema.source['name']}: {short(error)}") from None
+            raise ValueError(f"value cannot be written as {schema.name}: {short(error)}") from None
         return framing + body
 
     def _frame(self, before: bytes | None) -> tuple[bytes, Schema]:

@@ -44,8 +44,12 @@ class Registry:
     def __reduce__(self) -> tuple[type[Registry], tuple[str]]:
         return Registry, (self._url,)  # another process has connections of its own
 
-    def schema(self, number: int) -> Schema:
+    def schema(self, number: int, *, any_type: bool = False) -> Schema:
         """Give the schema with this id.
+
+        Args:
+            number: the id.
+            any_type: it need not describe a record.
 
         Raises:
             Poison: the registry does not know it, or it describes no record in Avro.
@@ -55,7 +59,7 @@ class Registry:
             found = self._client.get_schema(number)
             if found.schema_type != "AVRO":
                 raise Poison(f"schema id {number} is {found.schema_type}, not Avro")
-            return parse(found.schema_str, f"schema id {number}", self._types(found))
+            return parse(found.schema_str, f"schema id {number}", self._types(found), any_type=any_type)
         except ValueError as error:
             raise Poison(f"schema id {number} cannot be used: {error}") from None
         except Poison:

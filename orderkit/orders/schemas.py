@@ -24,7 +24,7 @@ LONGEST = 200  # letters of a library's complaint that are passed on
 
 @dataclass(frozen=True)
 class Schema:
-    """A record schema.
+    """A schema, of records mostly.
 
     Args:
         told: what to call it in a message.
@@ -36,11 +36,18 @@ class Schema:
     """
 
     told: str
-    source: dict[str, Any]
+    source: Any
     parsed: Any
     names: dict[str, Any] = field(repr=False)
     mark: bytes
     outside: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its full name; the type, if it is one that has none."""
+        if isinstance(self.parsed, dict):
+            return str(self.parsed.get("name") or self.parsed["type"])
+        return "union" if isinstance(self.parsed, list) else str(self.parsed)
 
     @property
     def is_plain(self) -> bool:
@@ -64,7 +71,8 @@ def load_schema(path: str | Path | None = None) -> dict[str, Any]:
     Raises:
         UsageError: as `read_order_schema`.
     """
-    return read_order_schema(path).source
+    source: dict[str, Any] = read_order_schema(path).source
+    return source
 
 
 def read_order_schema(path: str | Path | None = None) -> Schema:
@@ -130,11 +138,12 @@ def _renamed(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return renamed
 
 
-def read_schema(path: str | Path | None = None) -> Schema:
+def read_schema(path: str | Path | None = None, *, any_type: bool = False) -> Schema:
     """Read an Avro schema file that describes records of any kind.
 
     Args:
         path: an `.avsc` file, in UTF-8 with or without a byte-order mark; `None` for the kit's own.
+        any_type: or other values: a union, an array, a text.
 
     Raises:
         UsageError: the file is missing or broken, or describes something else.
@@ -142,20 +151,21 @@ def read_schema(path: str | Path | None = None) -> Schema:
     told = OWN if path is None else f"Schema file {path}"
     try:
         text = order_schema() if path is None else Path(path).read_text("utf-8-sig")
-        return parse(text, told)
+        return parse(text, told, any_type=any_type)
     except UnicodeDecodeError:
         raise UsageError(f"{told} cannot be used: it is no utf-8 text. Save it in that encoding.") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{told} cannot be used: {getattr(error, 'strerror', None) or error}.") from None
 
 
-def parse(text: str, told: str, named: dict[str, Any] | None = None) -> Schema:
-    """Parse the JSON of a record schema.
+def parse(text: str, told: str, named: dict[str, Any] | None = None, *, any_type: bool = False) -> Schema:
+    """Parse the JSON of a schema.
 
     Args:
         text: the JSON.
         told: what to call it in a message.
         named: named types from elsewhere that it refers to.
+        any_type: it need not describe a record.
 
     Raises:
         ValueError: it is broken, or describes no record; the text says why.
@@ -164,11 +174,10 @@ def parse(text: str, told: str, named: dict[str, Any] | None = None) -> Schema:
         raise ValueError("it is empty")
     try:
         source, names = resolved(json.loads(text)), dict(named or {})
-        _check_record(source)
+        if _is_record(source) or not any_type:
+            _check_record(source)
         parsed: Any = fastavro.parse_schema(source, names)
-        fields = [each["name"] for each in source["fields"]]
-        if twice := {name for name in fields if fields.count(name) > 1}:
-            raise ValueError(f"field {min(twice)!r} is there twice")
+        _check_fields(source)
         mark = SINGLE + bytes.fromhex(fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -178,8 +187,18 @@ def parse(text: str, told: str, named: dict[str, Any] | None = None) -> Schema:
     return Schema(told, source, parsed, names, mark, named or {})
 
 
+def _is_record(source: Any) -> bool:
+    return isinstance(source, dict) and source.get("type") == "record"
+
+
+def _check_fields(source: Any) -> None:
+    fields = [each["name"] for each in source["fields"]] if _is_record(source) else []
+    if twice := {name for name in fields if fields.count(name) > 1}:
+        raise ValueError(f"field {min(twice)!r} is there twice")
+
+
 def _check_record(source: Any) -> None:
-    if not isinstance(source, dict) or source.get("type") != "record":
+    if not _is_record(source):
         what = "a list of schemas" if isinstance(source, list) else "something else"
         raise ValueError(f"it must describe one record, and describes {what}")
     if not all(isinstance(source.get(key, ""), str) for key in ("name", "namespace")) or not source.get("name"):
