@@ -121,10 +121,10 @@ def test_a_seed_decides_every_byte() -> None:
     assert told(mine.letters, mine.shop) != told(other.letters, other.shop)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_the_plan_is_full_whatever_the_seed(seed: int) -> None:
     """Small or large, each cause has its orders, later orders come later, and what is sold is known."""
-    for letters in (20, 400, 20_000):
+    for letters in (20, 400, 4_000):
         plan = Weekend(letters, seed)
         assert sum(plan.counts.values()) + plan.twice == letters
         assert min(plan.counts.values()) >= 1
