@@ -68,13 +68,11 @@ SAID = {
     ),
 }
 SPRINGS_WRAPPER = "org.springframework.kafka.listener.ListenerExecutionFailedException"
-
-
 ORDER = itemgetter(0, 1)  # of letters: by their time, then by their origin
 
 
 class Written(NamedTuple):
-    """A letter as it is written: when, in ms since 1970, where its order was, which dialect, which headers."""
+    """A letter as it is written: when, in ms since 1970; where its order was; in which dialect; with which headers."""
 
     at: int
     origin: Origin

@@ -14,7 +14,7 @@ from orderkit.lab.plots import legend, panel, theory
 from orderkit.replay.job import BEAT
 from orderkit.show.chart import COLOURS
 
-LATE = 1.2, 1.0  # a machine that is busy takes so many times as long, and so many seconds more
+LATE = 1.2, 0.5  # a machine that is busy takes so many times as long, and so many seconds more
 
 
 def sent_back(shop: Bench, many: int) -> np.ndarray:
