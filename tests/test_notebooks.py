@@ -107,6 +107,11 @@ SETS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"seed": 26}, "poison 28"),
         ({"seed": 5, "orders": 200}, "attempts: [200, 17, 17]"),
     ],
+    "14_monday_morning": [
+        ({"letters": 400, "seed": 3}, "460 averaged, 40 left, 0 lost"),
+        ({"letters": 2000, "replay_rate": 2000}, "1,008 letters at 2,000 a second: n / r = 0.5 s"),
+        ({"letters": 5000, "seed": 11, "replay_rate": 20_000}, "5755 in truth: 89.3719"),
+    ],
 }
 WRONG: dict[str, list[tuple[str, str]]] = {
     "00_start_here": [("failure_rate", "1.5"), ("orders", "many")],
@@ -123,6 +128,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "11_share_groups_and_the_brokers_own_dlq": [("failure_rate", "-1"), ("max_attempts", "none")],
     "12_where_the_time_goes": [("batch", "0"), ("orders", "all")],
     "13_game_day": [("orders", "0"), ("seed", "-1")],
+    "14_monday_morning": [("letters", "399"), ("replay_rate", "0")],
 }
 
 

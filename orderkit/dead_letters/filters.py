@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -32,13 +32,12 @@ class LetterFilter:
     Args:
         reasons: of these reasons, as `poison`.
         exceptions: whose exception's class has one of these names, with or without its module; `*` stands for anything.
-        products: whose record has one of these as its product.
-        keys: whose key is one of these texts.
+        products, keys: whose record has one of these as its product; whose key is one of these texts.
         since, until: written to the dead-letter topic from then on, and before; seconds since 1970.
         topics, partitions: that came from there last.
         attempts: that had so many delivery attempts: the least and the most.
         dialects: written by these systems.
-        places: that lie there: `(partition, offset)`.
+        places: that lie there: `(partition, offset)`; of many a set is the quickest.
         where: whose record fulfils this condition.
         origins: that came from one of these last: `(topic, partition)`, and `None` for any partition.
         headers: that have one of these headers: `(name, value)`; `*` stands for anything, and 0x... for bytes.
@@ -54,7 +53,7 @@ class LetterFilter:
     partitions: Sequence[int] = ()
     attempts: tuple[float, float] | None = None
     dialects: Sequence[str] = ()
-    places: Sequence[tuple[int, int]] = ()
+    places: Collection[tuple[int, int]] = ()
     where: Where | None = field(default=None)
     origins: Sequence[tuple[str, int | None]] = ()
     headers: Sequence[tuple[str, str]] = ()
@@ -76,6 +75,10 @@ class LetterFilter:
             if (value := getattr(self, name)) not in ((), None, [])
         }
         return ", ".join(f"{name} {value}" for name, value in named.items())
+
+    def lies(self, partition: int | None, offset: int | None) -> bool:
+        """Whether what lies there may be meant; what lies elsewhere need not be read."""
+        return not self.places or (partition, offset) in self.places
 
     def matches(self, letter: DeadLetterRecord, order: Payload | Order | Failure | None = None) -> bool:
         """Whether a dead letter is meant.
@@ -106,9 +109,8 @@ class LetterFilter:
             return False
         if self.origins and not {letter.origin[:2], (letter.origin[0], None)} & set(self.origins):
             return False
-        if self.headers and not any(has_header(letter.raw, *header) for header in self.headers):
-            return False
-        return not self.places or (letter.partition, letter.offset) in self.places
+        named = not self.headers or any(has_header(letter.raw, *header) for header in self.headers)
+        return named and self.lies(letter.partition, letter.offset)
 
     def _time_matches(self, written: int) -> bool:
         """Whether it was written in time; of a record without a time nobody knows."""
@@ -122,9 +124,8 @@ class LetterFilter:
         fields: Any = order.fields if isinstance(order, Payload) else order
         if not isinstance(fields, dict):
             return False
-        if self.products and fields.get("product") not in self.products:
-            return False
-        return self.where is None or self.where(fields)
+        sold = not self.products or fields.get("product") in self.products
+        return sold and (self.where is None or self.where(fields))
 
 
 def select(

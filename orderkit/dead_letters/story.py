@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from functools import cache
 from operator import methodcaller
 from typing import Any
@@ -108,7 +109,17 @@ def story(
         "class.name": "orderkit.consumer.RetryingConsumer",
         "task.id": 0,
     }
-    return [(header, _encoded(told[name], size)) for header, name, size in WRITTEN[dialect] if told[name] != ""]
+    return in_words(told, WRITTEN[dialect])
+
+
+def in_words(told: Mapping[str, Any], words: Iterable[tuple[str, str, int]]) -> Headers:
+    """Put what a dead letter tells into the headers of a system; what is "" gets none.
+
+    Args:
+        told: name to what it tells.
+        words: header, name, and the size of a big-endian integer (0: text), as in `WRITTEN`.
+    """
+    return [(header, _encoded(told[name], size)) for header, name, size in words if told[name] != ""]
 
 
 def _own(message: Message, group: str, reason: Reason, error: BaseException, history: History) -> Headers:

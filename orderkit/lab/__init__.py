@@ -18,8 +18,11 @@ try:
     from orderkit.lab.fates import planned_retries, progress_picture, reasons_picture
     from orderkit.lab.gameday import GameDay
     from orderkit.lab.kills import kill_costs, kills, kills_picture
+    from orderkit.lab.lanes import lanes_picture
     from orderkit.lab.lines import Line, line, lines_picture, lines_table
     from orderkit.lab.live import Live
+    from orderkit.lab.monday import Monday
+    from orderkit.lab.pace import pace_picture, sent_back
     from orderkit.lab.parameters import parameters
     from orderkit.lab.picture import Picture, dead_picture, picture
     from orderkit.lab.recovery import Service, recovery, recovery_picture, spread, waves
@@ -42,6 +45,7 @@ __all__ = [
     "GameDay",
     "Line",
     "Live",
+    "Monday",
     "Picture",
     "Run",
     "Scenario",
@@ -84,12 +88,14 @@ __all__ = [
     "kill_costs",
     "kills",
     "kills_picture",
+    "lanes_picture",
     "left_after",
     "line",
     "lines_picture",
     "lines_table",
     "measured_picture",
     "overtaken",
+    "pace_picture",
     "parameters",
     "peak",
     "picture",
@@ -101,6 +107,7 @@ __all__ = [
     "recovery_picture",
     "rounds_picture",
     "sawtooth",
+    "sent_back",
     "share_run",
     "silent_flips",
     "spread",

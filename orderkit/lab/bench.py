@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from orderkit.account.audit import account, dead_letter_origins
+from orderkit.account.audit import Origin, account, dead_letter_origins
 from orderkit.account.average import RunningAverage
 from orderkit.account.block import Attempt
 from orderkit.account.report import Report
@@ -108,11 +108,14 @@ class Bench:
     def report(self) -> Report:
         """Account for every order: delivery reports, ledger, commits and dead letters held against each other."""
         state = group_state(self.connection, self.group, self.topic)
-        letters = dead_letter_origins(self.connection, self.dead_letters, self.group)
         return account(
-            self.ledger, state, self.topic, produced=self._produced.where, letters=letters,
+            self.ledger, state, self.topic, produced=self._produced.where, letters=self._origins(),
             seed=self._seed, broker="embedded",
         )  # fmt: skip
+
+    def _origins(self) -> Iterable[Origin]:
+        """Say of which orders there are dead letters."""
+        return dead_letter_origins(self.connection, self.dead_letters, self.group)
 
     def verdict(self, handled: Iterable[Message], group: str | None = None) -> Report:
         """Account for the orders of a consumer without a ledger: what it has handled, and the letters it has written.

@@ -49,6 +49,12 @@ def whole(low: int) -> Rule:
     return Rule(told, lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low)
 
 
+def between(low: int, high: int) -> Rule:
+    """Make a rule for a whole number from `low` to `high`."""
+    rule = number(f"a whole number from {low} to {high}", low, high)
+    return Rule(rule.told, lambda value: isinstance(value, int) and rule.allows(value))
+
+
 def one_of(names: tuple[str, ...]) -> Rule:
     """Make a rule for one word of a list."""
     return Rule(f"one of: {', '.join(names)}", lambda value: value in names)
@@ -59,6 +65,8 @@ SECONDS = number("seconds, 0 or more")
 TEXT = Rule("a text that is not empty", lambda value: isinstance(value, str) and bool(value))
 RULES = {
     "orders": whole(1),
+    "letters": between(400, 40_000),
+    "replay_rate": number("letters a second, from 500 to 50,000", 500, 50_000),
     "endless": Rule("True or False", lambda value: isinstance(value, bool)),
     "rate": number("orders a second, 0 (as fast as it goes) or more"),
     "pace": number("orders a second, from 1 to 1000", 1, 1000),

@@ -7,6 +7,8 @@ from random import Random
 from orderkit.lab.check import Case
 from orderkit.lab.gameday import FAULTS
 
+WORDS = ("no", "answer", "from", "refused:", "order", "within", "ms", "(request", "at", "byte", "of")
+
 
 def dead_after(chance: Random) -> Case:
     """Draw n orders, a failure rate, k attempts and a number of replays: each round gives k attempts more."""
@@ -97,3 +99,36 @@ def diagnosis(chance: Random) -> Case:
         chance.uniform(0.05, 0.3) if fault == "outage" else 0.0 if fault == "slow service" else chance.uniform(0.7, 1)
     )
     return (reasons, products, round(span, 2), fault == "slow service"), fault
+
+
+def label(chance: Random) -> Case:
+    """Draw a message of words, numbers, addresses and ids: each word with a digit in it becomes `#`."""
+    words, folded = list[str](), list[str]()
+    for _ in range(chance.randint(1, 12)):
+        number = chance.randint(0, 99_999)
+        told = chance.choice((f"{number}", f"10.0.{number % 256}.17:8443", f"{number}ms", f"8f{number}a-77c1)"))
+        word = chance.choice(WORDS) if chance.random() < 0.6 else told
+        words.append(word)
+        folded.append("#" if word is told else word)
+    return (" ".join(words),), " ".join(folded)
+
+
+def replay_seconds(chance: Random) -> Case:
+    """Draw the letters of each slice, letters per second, and seconds between two slices: n / r, and the pauses."""
+    slices = [chance.randint(1, 20_000) for _ in range(chance.randint(1, 6))]
+    rate, pause = chance.choice((100, 500, 2_000, 5_000)), chance.randint(0, 60)
+    seconds = [many / rate + pause for many in slices]
+    return (slices, rate, pause), sum(seconds) - pause
+
+
+def safe(chance: Random) -> Case:
+    """Draw letters as origin and cause, all letters of an origin with one cause, and origins that are home.
+
+    Safe is the first letter of an origin that died in the outage and is not home.
+    """
+    causes = {origin: chance.choice(("outage", "outage", "unreadable", "no product")) for origin in range(8)}
+    drawn = [chance.randrange(8) for _ in range(chance.randint(0, 12))]
+    home = {origin for origin in causes if chance.random() < 0.3}
+    first = {origin: drawn.index(origin) for origin in drawn}
+    right = sorted(place for origin, place in first.items() if causes[origin] == "outage" and origin not in home)
+    return ([(origin, causes[origin]) for origin in drawn], home), right

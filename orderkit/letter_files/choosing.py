@@ -16,6 +16,7 @@ def meant(messages: Sequence[Message], only: LetterFilter, reader: PayloadReader
     """Give those dead letters that a filter means."""
     if only.is_empty:
         return messages
+    messages = [it for it in messages if only.lies(it.partition(), it.offset())]
     letters = list(map(DeadLetterRecord.of, messages))
     said: Sequence[Any] = [None] * len(letters)
     if only.needs_order:

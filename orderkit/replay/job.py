@@ -36,6 +36,7 @@ from orderkit.replay.transacting import TransactionalSender
 
 PORTION = 10_000  # records that are read, written and committed together
 BEAT = 0.1  # seconds between two looks at the brakes
+SLIP = 0.05  # seconds: a portion that is later than this puts off all that follow
 
 Watcher = Callable[[ReplayReport], object]
 
@@ -102,7 +103,7 @@ class Replay:
             "to": to, "only": only, "max_replays": max_replays, "parking": parking, "mender": mender, "reader": reader,
         }  # fmt: skip
         self._stopped = threading.Event()
-        self.total, self._due = 0, 0.0
+        self.total, self._due = 0, 0.0  # when the rate allows the next portion
         if to is not None:
             connection.partitions(to)
         if exactly_once and connection.is_embedded:
@@ -149,7 +150,7 @@ class Replay:
         router = Router(self.source, lambda name: self._open_target(name, router, report, sender), **self._routing)
         self.total = sum(high - positions[number].next for number, (_, high) in self.marks.items())
         self.total += sum(len(position.stay) for position in positions.values())
-        start = self._due = time.monotonic()
+        start = time.monotonic()
         with calm_collector(), suppress(Stopped):
             for messages in self._chunks(positions, self._rate if sender is not None else float("inf")):
                 if self.is_stopped:
@@ -197,7 +198,8 @@ class Replay:
 
     def _brake(self, many: int, sender: Sender) -> None:
         """Wait until the rate allows more; what was slow before is not made up for."""
-        self._due = max(self._due + many / self._rate, time.monotonic())
+        now = time.monotonic()
+        self._due = (self._due if now <= self._due + SLIP else now) + many / self._rate
         while not self.is_stopped and (left := self._due - time.monotonic()) > 0:
             self._stopped.wait(min(left, RENEWED))
             sender.renew()

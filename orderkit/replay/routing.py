@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
@@ -79,9 +80,7 @@ class Router:
         self._partitions = partitions
         self._looks = not self._only.is_empty or mender is not None
         self._ways: dict[tuple[str, ...], Way] = {}
-        self._targets: dict[
-            str, tuple[str, int]
-        ] = {}  # where letters from a topic go, and how many partitions that has
+        self._targets: dict[str, tuple[str, int]] = {}  # of a topic: where letters go, and how many partitions
         self._lanes: dict[tuple[bytes, bytes], Lane] = {}
         self._counts = [(REPLAY_COUNT, str(number).encode()) for number in range(max_replays + 2)]
         self.seen = nothing_seen()
@@ -154,12 +153,14 @@ class Router:
 
     def _look(self, messages: Sequence[Message]) -> list[Looked | None]:
         """Read letters, and values if somebody wants to know them; what is not meant is `None`."""
-        letters = list(map(DeadLetterRecord.of, messages))
+        near = [self._only.lies(it.partition(), it.offset()) for it in messages]
+        letters = list(map(DeadLetterRecord.of, compress(messages, near)))
         deep = self._only.needs_order or self._mender is not None
         said: Sequence[Payload | None] = [None] * len(letters)
         if deep:
             said = self._reader.read_batch([letter.value for letter in letters])
-        return [pair if self._only.matches(*pair) else None for pair in zip(letters, said, strict=True)]
+        meant = (pair if self._only.matches(*pair) else None for pair in zip(letters, said, strict=True))
+        return [next(meant) if lies else None for lies in near]
 
     def _decide(self, message: Message, looked: Looked | None, batch: Batch) -> None:
         headers: Any = header_list(message)
