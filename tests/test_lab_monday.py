@@ -23,6 +23,7 @@ from orderkit.lab.pace import pace_band, sent_back
 from orderkit.lab.weekend import MOST, NAMES, Weekend
 from orderkit.orders.order import PRODUCTS
 from orderkit.replay import Replay
+from orderkit.replay.job import BEAT
 
 LETTERS, SEED = 400, 5
 
@@ -142,13 +143,13 @@ def test_so_many_letters_cannot_be(letters: int) -> None:
 
 
 def test_the_rate_holds_from_the_first_letter_on() -> None:
-    """At no time is more back than the rate allows, and a tenth of a second: by the records' own times."""
+    """At no time is more back than the rate allows, by the records' own times; a busy machine writes the first late."""
     shop, rate = Monday(shared(), letters=LETTERS, seed=SEED), 800.0
     moved = Replay(shop.connection, shop.dead_letters, rate=rate).run().written
     times = sent_back(shop, moved)
-    _, high = pace_band(times, moved, rate)
+    _, high = pace_band(times + BEAT, moved, rate)
     assert len(times) == moved == 396
-    assert np.all(np.arange(1, moved + 1) <= high + rate * 0.002)  # a time is as exact as a millisecond
+    assert np.all(np.arange(1, moved + 1) <= high)
     assert str(lab.pace_picture(shop, moved, rate)) == "396 letters at 800.0 a second: n / r = 0.5 s"
 
 

@@ -36,7 +36,6 @@ from orderkit.replay.transacting import TransactionalSender
 
 PORTION = 10_000  # records that are read, written and committed together
 BEAT = 0.1  # seconds between two looks at the brakes
-SLIP = 0.05  # seconds: a portion that is later than this puts off all that follow
 
 Watcher = Callable[[ReplayReport], object]
 
@@ -156,6 +155,8 @@ class Replay:
                 if self.is_stopped:
                     break
                 batch = router.route(messages, self._limit - report.written)
+                if sender is not None and self._brake(len(batch.outgoing), sender):
+                    break
                 changed = _advance(positions, messages, batch)
                 report.add(batch, sum(batch.counts.values()))
                 if self._alone:
@@ -166,8 +167,6 @@ class Replay:
                 watch(report)
                 if report.written >= self._limit:
                     break
-                if sender is not None:
-                    self._brake(len(batch.outgoing), sender)
         if sender is not None:
             sender.finish()
             self._settle(report, sender)
@@ -196,13 +195,13 @@ class Replay:
             for begin in range(0, len(wanted), most):
                 yield wanted[begin : begin + most]
 
-    def _brake(self, many: int, sender: Sender) -> None:
-        """Wait until the rate allows more; what was slow before is not made up for."""
-        now = time.monotonic()
-        self._due = (self._due if now <= self._due + SLIP else now) + many / self._rate
+    def _brake(self, many: int, sender: Sender) -> bool:
+        """Wait until the rate allows more, and say whether it was stopped; what was slow before is not made up for."""
         while not self.is_stopped and (left := self._due - time.monotonic()) > 0:
             self._stopped.wait(min(left, RENEWED))
             sender.renew()
+        self._due = max(self._due, time.monotonic()) + many / self._rate
+        return self.is_stopped
 
     def _open_target(self, name: str, router: Router, report: ReplayReport, sender: Sender | None) -> int:
         """Count a target's partitions, 0 where there is no such topic; note what was replayed into it before.
