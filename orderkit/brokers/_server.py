@@ -8,10 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from orderkit.brokers import _jars, _keeper
+from orderkit.brokers._settings import to_java
 from orderkit.errors import OrderkitError
 
 END_LIMIT = _keeper.PATIENCE + 10.0  # seconds
@@ -58,10 +60,10 @@ class Server:
         """Whether Java is there; not whether it answers."""
         return self._process is not None and self._process.poll() is None
 
-    def _command(self) -> list[str]:
+    def _command(self, *options: str) -> list[str]:
         home = self._way_home()
-        options = [*JAVA_OPTIONS, self._memory, f"-XX:AOTCache={home / 'kafka.aot'}"]
-        return [_jars.java(), *options, "-cp", str(home / "jars" / "*"), "kafka.Kafka", str(self.settings)]
+        whole = [*JAVA_OPTIONS, *options, self._memory, f"-XX:AOTCache={home / 'kafka.aot'}"]
+        return [_jars.java(), *whole, "-cp", str(home / "jars" / "*"), "kafka.Kafka", str(self.settings)]
 
     def _way_home(self) -> Path:
         """Give a way to the jars, from the folder, that holds no `:`: Java would read two ways."""
@@ -72,8 +74,27 @@ class Server:
         (self.folder / link).symlink_to(self._home, target_is_directory=True)
         return link
 
-    def launch(self) -> None:
-        """Start Java under its keeper, in its folder and in a session that Ctrl-C does not reach."""
+    @property
+    def fell(self) -> bool:
+        """Whether it ran before, and did not stop in good order: it leaves a file behind if it does."""
+        return (self.data / ".lock").exists() and not (self.data / ".kafka_cleanshutdown").exists()
+
+    def write(self, settings: Mapping[str, str]) -> None:
+        """Write the settings that it finds at its start."""
+        self.settings.touch(mode=0o600)  # it may hold a password
+        self.settings.write_text(to_java(settings), encoding="utf-8")
+
+    @property
+    def said(self) -> str:
+        """What it has written into its log since its start."""
+        return self.log.read_bytes()[self._log_start :].decode(errors="replace")
+
+    def launch(self, *options: str) -> None:
+        """Start Java under its keeper, in its folder and in a session that Ctrl-C does not reach.
+
+        Args:
+            options: further ones for Java.
+        """
         end = _keeper.REMOVED if self.temporary else _keeper.KEPT
         keeper = [sys.executable, "-P", str(Path(_keeper.__file__)), str(self.folder / "in-use"), end]
         apart: dict[str, Any] = {"start_new_session": True}
@@ -82,7 +103,7 @@ class Server:
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  the kit's own command
-                [*keeper, *self._command()],
+                [*keeper, *self._command(*options)],
                 cwd=self.folder,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -111,7 +132,7 @@ class Server:
 
     def complaint(self) -> OrderkitError:
         """Say why the broker does not run, in the words of its own log."""
-        text = self.log.read_bytes()[self._log_start :].decode(errors="replace")
+        text = self.said
         causes = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): (.+)", text, re.MULTILINE)
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith(CHATTER)]
         reason = causes[-1] if causes else lines[0] if lines else "it gives no reason"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CONTROLLER = "CONTROLLER"
+HOST = "127.0.0.1"
 SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -33,6 +34,17 @@ SETTINGS = {
 # What follows from the broker's arguments, and so is not for its `properties`.
 OURS = {"process.roles", "node.id", "controller.listener.names", "controller.quorum.voters", "log.dirs", "listeners"}
 OURS |= {"listener.security.protocol.map", "inter.broker.listener.name"}
+
+
+def placed(listeners: Mapping[str, str], ports: Mapping[str, int], data: str) -> dict[str, str]:
+    """Give settings for these listeners (name to security protocol) and ports, and the folder of the data."""
+    return {
+        **SETTINGS,
+        "listeners": ",".join(f"{name}://{HOST}:{ports[name]}" for name in listeners),
+        "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in listeners.items()),
+        "controller.quorum.voters": f"1@{HOST}:{ports[CONTROLLER]}",
+        "log.dirs": data,
+    }
 
 
 def format_log(data: Path, template: Path) -> None:

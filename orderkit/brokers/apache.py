@@ -15,13 +15,13 @@ from typing import Self
 from confluent_kafka import KafkaException
 
 from orderkit.brokers import _jars
+from orderkit.brokers._fallen import give_up
 from orderkit.brokers._server import PortTaken, Server
-from orderkit.brokers._settings import CONTROLLER, OURS, SETTINGS, cluster_of, format_log, to_java
+from orderkit.brokers._settings import CONTROLLER, HOST, OURS, cluster_of, format_log, placed
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import DEAD_LETTERS, ORDERS, Connection
 
-HOST = "127.0.0.1"
 START_LIMIT = 60.0  # seconds until a broker that does not answer has failed
 ATTEMPTS = 5  # at finding ports that nobody else takes
 DEFAULT_TOPICS = {ORDERS: 4, DEAD_LETTERS: 4}
@@ -152,7 +152,9 @@ class ApacheBroker:
         return None
 
     def _start(self) -> None:
-        self._write_settings()
+        if self._server.fell:
+            give_up(self._server, self._ports[CONTROLLER])
+        self._server.write(self._settings())
         self._server.launch()
         try:
             self._await()
@@ -177,19 +179,10 @@ class ApacheBroker:
             time.sleep(0.01)
         raise OrderkitError(f"Apache Kafka does not answer after {START_LIMIT:g} s. Its log is {self._server.log}.")
 
-    def _write_settings(self) -> None:
-        named = {**self._listeners, CONTROLLER: "PLAINTEXT"}
-        settings = {
-            **SETTINGS,
-            "listeners": ",".join(f"{name}://{HOST}:{self._ports[name]}" for name in named),
-            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in named.items()),
-            "inter.broker.listener.name": self._plain,
-            "controller.quorum.voters": f"1@{HOST}:{self._ports[CONTROLLER]}",
-            "log.dirs": self._server.data.name,  # from its folder: a comma on the way there would divide it
-            **self._properties,
-        }
-        self._server.settings.touch(mode=0o600)  # it may hold a password
-        self._server.settings.write_text(to_java(settings), encoding="utf-8")
+    def _settings(self) -> dict[str, str]:
+        data = self._server.data.name  # from its folder: a comma on the way there would divide it
+        listening = placed({**self._listeners, CONTROLLER: "PLAINTEXT"}, self._ports, data)
+        return {**listening, "inter.broker.listener.name": self._plain, **self._properties}
 
     def __enter__(self) -> Self:
         return self
