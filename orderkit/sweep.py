@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PER_CORE = 4  # processes: a run mostly waits for its broker
 PATIENCE = 120.0
+# The process that tidies up for joblib may come too late after Ctrl-C, and would warn of that.
+TRACKER = "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker"
 
 
 def sweep(
@@ -165,6 +167,8 @@ def _results(jobs: Sequence[Job], workers: int, dask: str | None) -> Iterator[tu
     except ModuleNotFoundError as error:
         raise _missing(error) from None
     left = {job.key: job for job in jobs}
+    if TRACKER not in (filters := os.environ.get("PYTHONWARNINGS", "")):
+        os.environ["PYTHONWARNINGS"] = f"{filters},{TRACKER}".lstrip(",")
     with ExitStack() as stack:
         backend = "dask" if dask is not None else "loky"
         if dask is not None:

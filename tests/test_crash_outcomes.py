@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Event
 
 import pytest
 from click.testing import CliRunner
 
 from orderkit import crash
 from orderkit.cli import cli
-from orderkit.crash import Outcome, Outcomes, make_plan
+from orderkit.crash import CrashPlan, Outcome, Outcomes, make_plan
 from orderkit.crash.audit import Verdict
+from orderkit.errors import OrderkitError
 
 VERDICT = Verdict(
     produced=300, averaged=200, dead=40, lost=60, at_risk=70, told=65, repeated=0, doubled=0, astray=0, changed=0,
@@ -35,6 +37,48 @@ def test_a_plan_whose_kill_was_never_reached_is_told_of() -> None:
     assert "no kill -9" not in Outcomes([OUTCOME]).summary()
     told = Outcomes([OUTCOME, spared]).summary()
     assert told.endswith("\n1 of 2 plans had no kill -9: nobody passed there that often")
+
+
+class Spoilt:
+    """A trial that cannot be judged, if its seed is odd."""
+
+    def __init__(self, _stage: object, plan: CrashPlan) -> None:
+        self._plan = plan
+
+    def run(self) -> Outcome:
+        if self._plan.seed % 2:
+            raise OrderkitError("The broker is away. Try again.")
+        return replace(OUTCOME, plan=self._plan)
+
+
+class Empty:
+    """A stage without a broker; counts how many there were."""
+
+    count = 0
+
+    def __init__(self) -> None:
+        Empty.count += 1
+        self.called_off = Event()
+
+    def __enter__(self) -> Empty:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_plan_that_cannot_be_judged_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are carried out, the next one on another stage; the reason is told, and the exit status is 1."""
+    monkeypatch.setattr("orderkit.crash.lanes.Trial", Spoilt)
+    monkeypatch.setattr("orderkit.crash.lanes.Stage", Empty)
+    command = ["crash-test", "--plans", "5", "--delivery", "at-most-once", "--lanes", "1"]
+    answer = CliRunner().invoke(cli, command, standalone_mode=False)
+    assert answer.return_value == 1
+    assert [line.split()[:2] for line in answer.stdout.splitlines()[1:4]] == [
+        [str(n), "at-most-once"] for n in (0, 2, 4)
+    ]
+    assert answer.stderr.count("nothing can be said of it: The broker is away. Try again. Repeat it") == 2
+    assert Empty.count == 3
 
 
 def test_a_broken_promise_is_told_with_what_led_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

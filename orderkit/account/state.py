@@ -50,7 +50,10 @@ def _committed(reader: Consumer, wanted: list[TopicPartition], patience: float =
         return ask(lambda: committed(reader, wanted, timeout=patience), patience, is_deciding)
     except KafkaException as error:
         told = error.args[0].str()
-        raise OrderkitError(f"The group's offsets cannot be read: {told}. Try again.") from None
+        raise OrderkitError(
+            f"The group's offsets cannot be read: {told}. Try again; if it stays so, a transaction that nobody ends "
+            "may hide them, and Kafka's `kafka-transactions.sh find-hanging` names it."
+        ) from None
 
 
 def group_state(connection: Connection, group: str, topic: str) -> GroupState:

@@ -51,19 +51,26 @@ def crash_test(**options: Any) -> int:
     )
     outcomes = crash.crash_test(plans, lanes=options["lanes"], told=_tell)
     if options["as_json"]:
-        print_json({"plans": [crash.as_dict(outcome) for outcome in outcomes], "sums": outcomes.sums()})
+        failed = [{"seed": plan.seed, "delivery": plan.delivery, "reason": reason} for plan, reason in outcomes.failed]
+        plans_told = [crash.as_dict(outcome) for outcome in outcomes]
+        print_json({"plans": plans_told, "sums": outcomes.sums(), "failed": failed})
     else:
         click.echo(outcomes)
     for outcome in outcomes.broken:
-        plan = outcome.plan
-        say(
-            f"seed {plan.seed}, {plan.delivery}: {'; '.join(outcome.broken)}. Repeat it: orderkit crash-test "
-            f"--plans 1 --seed {plan.seed} --delivery {plan.delivery} --engine {plan.engine} --orders {plan.orders}",
-            err=True,
-        )
+        _complain(outcome.plan, "; ".join(outcome.broken))
         for note in outcome.notes:
             say(f"  {note}", err=True)
-    return 1 if outcomes.broken else 0
+    for plan, reason in outcomes.failed:
+        _complain(plan, f"nothing can be said of it: {reason.rstrip('.')}")
+    return 1 if outcomes.broken or outcomes.failed else 0
+
+
+def _complain(plan: Any, why: str) -> None:
+    say(
+        f"seed {plan.seed}, {plan.delivery}: {why}. Repeat it: orderkit crash-test "
+        f"--plans 1 --seed {plan.seed} --delivery {plan.delivery} --engine {plan.engine} --orders {plan.orders}",
+        err=True,
+    )
 
 
 def _tell(outcome: Any) -> None:

@@ -12,7 +12,7 @@ from orderkit.crash.outcomes import Outcome, Outcomes
 from orderkit.crash.plan import CrashPlan, make_plans
 from orderkit.crash.stage import Stage
 from orderkit.crash.trial import Trial
-from orderkit.errors import UsageError
+from orderkit.errors import OrderkitError, UsageError
 
 LANES = 2
 
@@ -47,7 +47,7 @@ def crash_test(
             list(pool.map(course.lane, range(min(lanes, len(plans)))))
         finally:
             course.call_off()  # Ctrl-C, or one lane has failed: the others need not go on
-    return Outcomes(course.outcomes)
+    return Outcomes(course.outcomes, course.failed)
 
 
 @dataclass
@@ -61,23 +61,33 @@ class _Course:
     told: Callable[[Outcome], object] | None
     waiting: queue.SimpleQueue[CrashPlan] = field(default_factory=queue.SimpleQueue)
     outcomes: list[Outcome] = field(default_factory=list)
+    failed: list[tuple[CrashPlan, str]] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
 
     def lane(self, _number: int) -> None:
         """Carry out one plan after the other on a stage of its own, until none waits."""
-        with Stage() as stage:
-            self.stages.append(stage)
-            while True:
-                try:
-                    plan = self.waiting.get_nowait()
-                except queue.Empty:
-                    return
+        while not self.waiting.empty():
+            with Stage() as stage:
+                self.stages.append(stage)
+                self._work_on(stage)
+
+    def _work_on(self, stage: Stage) -> None:
+        """Carry out plans until none waits, or one cannot be judged: the next one has another stage."""
+        while not stage.called_off.is_set():
+            try:
+                plan = self.waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
                 outcome = Trial(stage, plan).run()
-                if stage.called_off.is_set():  # cut short: nothing can be said of it
-                    return
-                self.outcomes.append(outcome)
-                if self.told:
-                    self.told(outcome)
+            except OrderkitError as error:
+                self.failed.append((plan, str(error)))
+                return
+            if stage.called_off.is_set():  # cut short: nothing can be said of it
+                return
+            self.outcomes.append(outcome)
+            if self.told:
+                self.told(outcome)
 
     def call_off(self) -> None:
         """Let no further plan begin, and end those that are under way."""

@@ -78,9 +78,11 @@ class Outcomes:
 
     Args:
         outcomes: one for each plan.
+        failed: plans that could not be carried out or judged, each with the reason.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+    def __init__(self, outcomes: Sequence[Outcome], failed: Sequence[tuple[CrashPlan, str]] = ()) -> None:
+        self.failed = failed
         self.all = sorted(outcomes, key=lambda outcome: (outcome.plan.delivery, outcome.plan.seed))
 
     def __iter__(self) -> Iterator[Outcome]:
