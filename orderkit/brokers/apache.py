@@ -140,7 +140,7 @@ class ApacheBroker:
     def _start_on_free_ports(self) -> None:
         temporary = self._server.temporary
         for attempt in range(1, ATTEMPTS + 1):
-            self._ports = _free_ports([*self._listeners, CONTROLLER])
+            self._ports = free_ports([*self._listeners, CONTROLLER])
             if self._port is not None:
                 self._ports[self._plain] = must_be_free(self._port)
             try:
@@ -216,7 +216,7 @@ def _checked(listeners: Mapping[str, str]) -> dict[str, str]:
     return dict(listeners) if "PLAINTEXT" in listeners.values() else {"PLAINTEXT": "PLAINTEXT", **listeners}
 
 
-def _free_ports(names: Collection[str]) -> dict[str, int]:
+def free_ports(names: Collection[str]) -> dict[str, int]:
     """Find a free port for each name. All are held at once, so that none is found twice."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.create_server((HOST, 0))) for _ in names]

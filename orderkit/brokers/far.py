@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from typing import Self
 
-from orderkit.brokers.apache import ApacheBroker
-from orderkit.brokers.proxy import HOST, Proxy
+from orderkit.brokers._settings import HOST
+from orderkit.brokers.apache import ApacheBroker, free_ports
+from orderkit.brokers.proxy import Proxy
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
 
@@ -31,7 +31,7 @@ class FarBroker:
 
     def __init__(self, clients: Mapping[str, str] | None = None, *, quiet: bool = False) -> None:
         self.network = Proxy()
-        port = _free_port()
+        port = free_ports(["PLAINTEXT"])["PLAINTEXT"]
         addresses = f"PLAINTEXT://{HOST}:{port},FAR://{HOST}:{self.network.port}"
         try:
             self.broker = ApacheBroker(
@@ -68,9 +68,3 @@ class FarBroker:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as found:
-        port: int = found.getsockname()[1]
-        return port

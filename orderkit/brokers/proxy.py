@@ -8,7 +8,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
-HOST = "127.0.0.1"
+from orderkit.brokers._settings import HOST
+
 CHUNK = 65_536  # bytes
 
 

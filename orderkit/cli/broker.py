@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
+from orderkit.brokers._settings import HOST
 from orderkit.brokers.apache import must_be_free
-from orderkit.brokers.proxy import HOST, Proxy
+from orderkit.brokers.proxy import Proxy
 from orderkit.cli.options import topic_options
 from orderkit.cli.signals import stop_on_signal
 from orderkit.cli.types import PORT, SOME, examples
