@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from threading import Event
+from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +14,7 @@ from orderkit import crash
 from orderkit.cli import cli
 from orderkit.crash import CrashPlan, Outcome, Outcomes, make_plan
 from orderkit.crash.audit import Verdict
+from orderkit.crash.hidden import EndMissing
 from orderkit.errors import OrderkitError
 
 VERDICT = Verdict(
@@ -69,6 +72,7 @@ class Empty:
 
 def test_a_plan_that_cannot_be_judged_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are carried out, the next one on another stage; the reason is told, and the exit status is 1."""
+    Empty.count = 0
     monkeypatch.setattr("orderkit.crash.lanes.Trial", Spoilt)
     monkeypatch.setattr("orderkit.crash.lanes.Stage", Empty)
     command = ["crash-test", "--plans", "5", "--delivery", "at-most-once", "--lanes", "1"]
@@ -79,6 +83,36 @@ def test_a_plan_that_cannot_be_judged_spoils_no_other(monkeypatch: pytest.Monkey
     ]
     assert answer.stderr.count("nothing can be said of it: The broker is away. Try again. Repeat it") == 2
     assert Empty.count == 3
+
+
+class SpoiltOnce(Spoilt):
+    """A trial whose broker loses the end of a transaction: seed 1 once, seed 2 always."""
+
+    begun: ClassVar[list[int]] = []
+
+    def run(self) -> Outcome:
+        self.begun.append(self._plan.seed)
+        if self._plan.seed == 2 or self.begun.count(1) == 1 == self._plan.seed:
+            raise EndMissing("Kafka has lost an end.")
+        return replace(OUTCOME, plan=self._plan)
+
+
+def test_a_plan_that_its_broker_spoils_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as neither kept nor broken, and is told of; three times in vain, and nothing can be said of it."""
+    SpoiltOnce.begun.clear()
+    monkeypatch.setattr("orderkit.crash.lanes.Trial", SpoiltOnce)
+    monkeypatch.setattr("orderkit.crash.lanes.Stage", Empty)
+    command = ["crash-test", "--delivery", "at-most-once", "--lanes", "1", "--json"]
+    answer = CliRunner().invoke(cli, [*command, "--plans", "2"], standalone_mode=False)
+    told = json.loads(answer.stdout)
+    assert answer.return_value == 0
+    assert [plan["seed"] for plan in told["plans"]] == [0, 1]
+    assert told["spoilt"] == [{"seed": 1, "delivery": "at-most-once", "reason": "Kafka has lost an end."}]
+    assert "seed 1, at-most-once: spoilt by its broker, and begun anew. Kafka has lost an end.\n" in answer.stderr
+    answer = CliRunner().invoke(cli, [*command, "--plans", "1", "--seed", "2"], standalone_mode=False)
+    assert answer.return_value == 1
+    assert "nothing can be said of it: Kafka has lost an end. Repeat it" in answer.stderr
+    assert SpoiltOnce.begun == [0, 1, 1, 2, 2, 2]
 
 
 def test_a_broken_promise_is_told_with_what_led_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

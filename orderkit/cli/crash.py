@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,9 @@ from orderkit.cli.types import SOME, OneOf, examples
 from orderkit.delivery import MODES
 from orderkit.engines import ENGINES
 from orderkit.show.printable import say
+
+if TYPE_CHECKING:
+    from orderkit.crash import CrashPlan
 
 
 @click.command(
@@ -51,18 +55,24 @@ def crash_test(**options: Any) -> int:
     )
     outcomes = crash.crash_test(plans, lanes=options["lanes"], told=_tell)
     if options["as_json"]:
-        failed = [{"seed": plan.seed, "delivery": plan.delivery, "reason": reason} for plan, reason in outcomes.failed]
         plans_told = [crash.as_dict(outcome) for outcome in outcomes]
-        print_json({"plans": plans_told, "sums": outcomes.sums(), "failed": failed})
+        failed, spoilt = _reasons(outcomes.failed), _reasons(outcomes.spoilt)
+        print_json({"plans": plans_told, "sums": outcomes.sums(), "failed": failed, "spoilt": spoilt})
     else:
         click.echo(outcomes)
     for outcome in outcomes.broken:
         _complain(outcome.plan, "; ".join(outcome.broken))
         for note in outcome.notes:
             say(f"  {note}", err=True)
+    for plan, reason in outcomes.spoilt:
+        say(f"seed {plan.seed}, {plan.delivery}: spoilt by its broker, and begun anew. {reason}", err=True)
     for plan, reason in outcomes.failed:
         _complain(plan, f"nothing can be said of it: {reason.rstrip('.')}")
     return 1 if outcomes.broken or outcomes.failed else 0
+
+
+def _reasons(plans: Sequence[tuple[CrashPlan, str]]) -> list[dict[str, object]]:
+    return [{"seed": plan.seed, "delivery": plan.delivery, "reason": reason} for plan, reason in plans]
 
 
 def _complain(plan: Any, why: str) -> None:

@@ -9,10 +9,8 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from confluent_kafka import IsolationLevel, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
-
 from orderkit.account.state import GroupState, group_state
+from orderkit.crash.hidden import check_ends, hidden
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters, read_topic
 from orderkit.delivery import TRANSACTION_TIMEOUT
 from orderkit.errors import OrderkitError
@@ -78,6 +76,10 @@ def gather(
         dead_letters: their topic.
         group: whose commits, and whose dead letters.
         before: dead letters that were read before their topic was deleted.
+
+    Raises:
+        EndMissing: the broker has lost the end of a transaction, and hides what is behind it for ever.
+        OrderkitError: the broker does not answer.
     """
     records = {
         (message.partition() or 0, message.offset() or 0): (message.key(), message.value())
@@ -99,24 +101,13 @@ def _stable_state(connection: Connection, group: str, topic: str) -> GroupState:
         except OrderkitError:
             if time.monotonic() > deadline:
                 raise
+            check_ends(connection, [])
 
 
 def read_stable(connection: Connection, topic: str) -> list[DeadLetterRecord]:
     """Read a dead-letter topic when no transaction is open on it: behind one that a crash left, letters are hidden."""
     deadline = time.monotonic() + OPEN_AT_MOST
-    while not connection.is_embedded and time.monotonic() < deadline:
-        ends = [_ends(connection, topic, level) for level in IsolationLevel]
-        if ends[0] == ends[1]:
-            break
+    while not connection.is_embedded and time.monotonic() < deadline and hidden(connection, [topic]):
+        check_ends(connection, [topic])
         time.sleep(0.2)
     return list(read_dead_letters(connection, topic))
-
-
-def _ends(connection: Connection, topic: str, level: IsolationLevel) -> list[int]:
-    wanted = {
-        TopicPartition(topic, number): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        for number in connection.partitions(topic)
-    }
-    admin = connection.admin()
-    found = admin.list_offsets(wanted, isolation_level=level, request_timeout=10)
-    return [found[place].result().offset for place in wanted]

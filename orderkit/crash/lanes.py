@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from orderkit.crash.hidden import EndMissing
 from orderkit.crash.outcomes import Outcome, Outcomes
 from orderkit.crash.plan import CrashPlan, make_plans
 from orderkit.crash.stage import Stage
@@ -15,6 +16,7 @@ from orderkit.crash.trial import Trial
 from orderkit.errors import OrderkitError, UsageError
 
 LANES = 2
+TIMES = 3  # how often a plan is begun whose broker spoils it
 
 
 def crash_test(
@@ -47,7 +49,7 @@ def crash_test(
             list(pool.map(course.lane, range(min(lanes, len(plans)))))
         finally:
             course.call_off()  # Ctrl-C, or one lane has failed: the others need not go on
-    return Outcomes(course.outcomes, course.failed)
+    return Outcomes(course.outcomes, course.failed, course.spoilt)
 
 
 @dataclass
@@ -62,6 +64,7 @@ class _Course:
     waiting: queue.SimpleQueue[CrashPlan] = field(default_factory=queue.SimpleQueue)
     outcomes: list[Outcome] = field(default_factory=list)
     failed: list[tuple[CrashPlan, str]] = field(default_factory=list)
+    spoilt: list[tuple[CrashPlan, str]] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
 
     def lane(self, _number: int) -> None:
@@ -80,6 +83,9 @@ class _Course:
                 return
             try:
                 outcome = Trial(stage, plan).run()
+            except EndMissing as error:
+                self._repeat(plan, error)
+                return
             except OrderkitError as error:
                 self.failed.append((plan, str(error)))
                 return
@@ -88,6 +94,14 @@ class _Course:
             self.outcomes.append(outcome)
             if self.told:
                 self.told(outcome)
+
+    def _repeat(self, plan: CrashPlan, error: EndMissing) -> None:
+        """Put a plan that its broker has spoilt back, a few times: nothing was shown, neither kept nor broken."""
+        self.spoilt.append((plan, str(error)))
+        if sum(plan is other for other, _ in self.spoilt) < TIMES:
+            self.waiting.put(plan)
+        else:
+            self.failed.append((plan, str(error)))
 
     def call_off(self) -> None:
         """Let no further plan begin, and end those that are under way."""

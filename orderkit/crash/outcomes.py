@@ -79,10 +79,16 @@ class Outcomes:
     Args:
         outcomes: one for each plan.
         failed: plans that could not be carried out or judged, each with the reason.
+        spoilt: plans that were carried out again, on another broker, for Kafka had lost the end of a transaction.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome], failed: Sequence[tuple[CrashPlan, str]] = ()) -> None:
-        self.failed = failed
+    def __init__(
+        self,
+        outcomes: Sequence[Outcome],
+        failed: Sequence[tuple[CrashPlan, str]] = (),
+        spoilt: Sequence[tuple[CrashPlan, str]] = (),
+    ) -> None:
+        self.failed, self.spoilt = failed, spoilt
         self.all = sorted(outcomes, key=lambda outcome: (outcome.plan.delivery, outcome.plan.seed))
 
     def __iter__(self) -> Iterator[Outcome]:

@@ -18,6 +18,7 @@ from orderkit.account.state import group_state
 from orderkit.crash.again import again
 from orderkit.crash.audit import judge
 from orderkit.crash.evidence import Trail, gather
+from orderkit.crash.hidden import check_ends
 from orderkit.crash.injure import INJURE, Patient
 from orderkit.crash.outcomes import Outcome
 from orderkit.crash.plan import PRODUCER, CrashPlan
@@ -65,6 +66,7 @@ class Trial:
         """Carry the plan out.
 
         Raises:
+            EndMissing: the broker has lost the end of a transaction.
             OrderkitError: an injury cannot be done.
         """
         begun, patient, plan = time.monotonic(), self._patient, self.plan
@@ -197,6 +199,7 @@ class Trial:
             ends = self.stage.near.watermarks(self._patient.topic)
             state = group_state(self.stage.near, self._patient.group, self._patient.topic)
         except (OrderkitError, KafkaException) as error:  # the broker is away
+            check_ends(self.stage.near, [self._patient.dead_letters])
             return f"the group's commits cannot be read: {error}"
         behind = [n for n, (_, high) in ends.items() if state.offsets.get(n, 0) != high]
         if behind:
