@@ -84,7 +84,7 @@ class RetryingConsumer(Attempts):
         seed: int = 0,
         classify: Callable[[BaseException], Reason] = classify,
         budget: Limits | None = None,
-        batch: int = 1000,
+        batch: int = 2000,
         slice: float = 0.5,
     ) -> None:
         check_member(group, topic, dead_letters, instance, batch, slice)

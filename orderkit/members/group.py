@@ -50,7 +50,7 @@ class GroupMember:
         topics: Sequence[str],
         tell: Notices,
         *,
-        batch: int = 1000,
+        batch: int = 2000,
         keep: bool = False,
         settings: dict[str, object] | None = None,
     ) -> None:
