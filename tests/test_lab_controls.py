@@ -21,6 +21,7 @@ from orderkit.run import Run
 pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "orderkit[lab]"')
 
 import numpy as np
+from ipywidgets import Widget
 
 from orderkit import lab
 from orderkit.account.expected import Change, Expected, dead_share
@@ -197,6 +198,19 @@ def test_controls_have_a_line_of_text() -> None:
     bundle = lab.Live(shared()).controls._repr_mimebundle_()
     assert bundle["text/plain"].startswith("In a live notebook: sliders for ")
     assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_no_front_end_has_to_be_extended() -> None:
+    """Each widget is one of ipywidgets' own, which JupyterLab, VS Code and Colab show as they come."""
+    made: list[Widget] = []
+    Widget.on_widget_constructed(made.append)
+    try:
+        lab.Live(shared())
+    finally:
+        Widget.on_widget_constructed(None)
+    assert "FloatSlider" in {type(widget).__name__ for widget in made}
+    modules = {getattr(widget, name) for widget in made for name in ("_model_module", "_view_module")}
+    assert modules - {None} <= {f"@jupyter-widgets/{part}" for part in ("base", "controls", "output")}
 
 
 # The prediction, and again

@@ -132,6 +132,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
 }
 
 
+SHOWN_ANYWHERE = {"text/plain", "text/html", "image/png"}
 REAL = {
     "03_did_it_arrive",
     "04_commit_before_or_after",
@@ -331,7 +332,10 @@ class TestSaved:
         assert all(re.fullmatch(r"[a-z][a-z-]+", name) for name in ids), ids
 
     def test_it_reads_well_where_nothing_runs(self, path: Path) -> None:
-        """No widget state, no view without its widget, no cleared output, no error and nothing on stderr."""
+        """No widget state, no view without its widget, no cleared output, no error and nothing on stderr.
+
+        What is shown is text, HTML or a picture: no front end needs more for it than it has.
+        """
         text = path.read_text("utf-8")
         assert "widgets" not in json.loads(text)["metadata"]
         assert "widget-view" not in text
@@ -339,6 +343,7 @@ class TestSaved:
         assert "NBVAL" not in text
         assert all(output["output_type"] != "error" and output.get("name") != "stderr" for output in outputs(path))
         assert all(cell["execution_count"] for cell in cells(path))
+        assert {kind for output in outputs(path) for kind in output.get("data", ())} <= SHOWN_ANYWHERE
 
     def test_pictures_are_not_blank(self, path: Path) -> None:
         """Every saved picture has something drawn in it."""
