@@ -232,7 +232,10 @@ def test_no_command_line_of_a_crash_test_shows_the_password() -> None:
     try:
         for worker in trial.plan.workers:
             trial._start(worker)
-        seen = [line for process in trial._running.values() for line in command_lines(process.popen.pid).values()]
+        pids = [process.popen.pid for process in trial._running.values()]
+        # A program has no command line for a moment after its start: Linux lets the starter go on before that is there.
+        wait_for(lambda: all(command_lines(pid)[pid] for pid in pids))
+        seen = [line for pid in pids for line in command_lines(pid).values()]
     finally:
         trial._sweep_up()
     assert len(seen) == len(trial.plan.workers)
