@@ -57,9 +57,8 @@ def writer(connection: Connection, topic: str) -> Iterator[Producer]:
 
 def say_it_is_over(connection: Connection, name: str) -> None:
     """Write into the broker's books what it writes itself when a transaction is committed, and no end of it."""
-    state = next(
-        m for m in reversed(list(read_topic(connection, TRANSACTIONS))) if (m.key() or b"")[4:] == name.encode()
-    )
+    states = [state for state in read_topic(connection, TRANSACTIONS) if (state.key() or b"")[4:] == name.encode()]
+    state = states[-1]
     value = bytearray(state.value() or b"")
     value[STATUS] = OVER[1]
     books = connection.producer(client_id="__admin_client")  # the one name that may write there

@@ -42,7 +42,7 @@ def test_a_plan_whose_kill_was_never_reached_is_told_of() -> None:
     assert told.endswith("\n1 of 2 plans had no kill -9: nobody passed there that often")
 
 
-class Spoilt:
+class Unjudged:
     """A trial that cannot be judged, if its seed is odd."""
 
     def __init__(self, _stage: object, plan: CrashPlan) -> None:
@@ -73,7 +73,7 @@ class Empty:
 def test_a_plan_that_cannot_be_judged_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are carried out, the next one on another stage; the reason is told, and the exit status is 1."""
     Empty.count = 0
-    monkeypatch.setattr("orderkit.crash.lanes.Trial", Spoilt)
+    monkeypatch.setattr("orderkit.crash.lanes.Trial", Unjudged)
     monkeypatch.setattr("orderkit.crash.lanes.Stage", Empty)
     command = ["crash-test", "--plans", "5", "--delivery", "at-most-once", "--lanes", "1"]
     answer = CliRunner().invoke(cli, command, standalone_mode=False)
@@ -85,7 +85,7 @@ def test_a_plan_that_cannot_be_judged_spoils_no_other(monkeypatch: pytest.Monkey
     assert Empty.count == 3
 
 
-class SpoiltOnce(Spoilt):
+class Spoilt(Unjudged):
     """A trial whose broker loses the end of a transaction: seed 1 once, seed 2 always."""
 
     begun: ClassVar[list[int]] = []
@@ -99,8 +99,8 @@ class SpoiltOnce(Spoilt):
 
 def test_a_plan_that_its_broker_spoils_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts as neither kept nor broken, and is told of; three times in vain, and nothing can be said of it."""
-    SpoiltOnce.begun.clear()
-    monkeypatch.setattr("orderkit.crash.lanes.Trial", SpoiltOnce)
+    Spoilt.begun.clear()
+    monkeypatch.setattr("orderkit.crash.lanes.Trial", Spoilt)
     monkeypatch.setattr("orderkit.crash.lanes.Stage", Empty)
     command = ["crash-test", "--delivery", "at-most-once", "--lanes", "1", "--json"]
     answer = CliRunner().invoke(cli, [*command, "--plans", "2"], standalone_mode=False)
@@ -112,7 +112,28 @@ def test_a_plan_that_its_broker_spoils_is_begun_anew(monkeypatch: pytest.MonkeyP
     answer = CliRunner().invoke(cli, [*command, "--plans", "1", "--seed", "2"], standalone_mode=False)
     assert answer.return_value == 1
     assert "nothing can be said of it: Kafka has lost an end. Repeat it" in answer.stderr
-    assert SpoiltOnce.begun == [0, 1, 1, 2, 2, 2]
+    assert Spoilt.begun == [0, 1, 1, 2, 2, 2]
+
+
+class CalledOff(Spoilt):
+    """A trial that is called off, and whose broker loses the end of a transaction then."""
+
+    def __init__(self, stage: Empty, plan: CrashPlan) -> None:
+        super().__init__(stage, plan)
+        self._stage = stage
+
+    def run(self) -> Outcome:
+        self._stage.called_off.set()
+        return super().run()
+
+
+def test_a_plan_is_not_begun_anew_when_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C a plan that its broker has spoilt is over."""
+    Spoilt.begun.clear()
+    monkeypatch.setattr("orderkit.crash.lanes.Trial", CalledOff)
+    monkeypatch.setattr("orderkit.crash.lanes.Stage", Empty)
+    assert not crash.crash_test([make_plan(2)]).spoilt
+    assert Spoilt.begun == [2]
 
 
 def test_a_broken_promise_is_told_with_what_led_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

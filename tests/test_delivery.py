@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from helpers import (
     AT_ONCE,
     BROKERS,
+    SHORT_SESSIONS,
     Background,
     Kit,
     Record,
@@ -64,7 +65,7 @@ def run_child(kit: Kit, handler: str, settings: str, run: str = "idle=2.0") -> i
         from orderkit.retry.backoff import Backoff
         from orderkit.orders.faults import Faults
 
-        group.EMBEDDED_SETTINGS = {{"session_timeout_ms": 1200, "heartbeat_interval_ms": 200}}
+        group.EMBEDDED_SETTINGS = {SHORT_SESSIONS}
         brief = {{"session.timeout.ms": "2000", "heartbeat.interval.ms": "300"}}  # the next one need not wait so long
         AT_ONCE = RetryPolicy(backoff=Backoff("fixed", base=0.0))
         seen = []

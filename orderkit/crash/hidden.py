@@ -36,10 +36,8 @@ def hidden(connection: Connection, topics: Iterable[str]) -> set[tuple[str, int,
         KafkaException: it does not answer in time.
     """
     places = [TopicPartition(topic, number) for topic in topics for number in connection.partitions(topic)]
-    levels = (
-        IsolationLevel.READ_UNCOMMITTED,
-        IsolationLevel.READ_COMMITTED,
-    )  # in this order: what ends meanwhile is seen
+    # In this order: a transaction that ends between the two looks hides nothing.
+    levels = IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED
     every, stable = (_ends(connection, places, level) for level in levels)
     return {
         (place.topic, place.partition, offset)

@@ -50,7 +50,7 @@ class GroupMember:
         topics: Sequence[str],
         tell: Notices,
         *,
-        batch: int = 2000,
+        batch: int,
         keep: bool = False,
         settings: dict[str, object] | None = None,
     ) -> None:
