@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from orderkit.lab.job import Job, Row
     from orderkit.lab.picture import Picture
+
+    Results = Generator[tuple[str, Row, str | None], None, None]  # a cell's key, its figures, its notebook
 
 PER_CORE = 4  # processes: a run mostly waits for its broker
 PATIENCE = 120.0
@@ -142,8 +145,8 @@ def _keep(shelf: Path | None, key: str, row: Row, output: str | None) -> None:
 def _finish(todo: Sequence[Job], shelf: Path | None, workers: int, dask: str | None, progress: bool) -> dict[str, Row]:
     """Run cells, and keep each as it comes."""
     done: dict[str, Row] = {}
-    with _bar(len(todo), progress) as bar:
-        for key, row, output in _results(todo, workers, dask):
+    with _bar(len(todo), progress) as bar, closing(_results(todo, workers, dask)) as results:
+        for key, row, output in results:
             done[key] = row
             _keep(shelf, key, row, output)
             bar.update()
@@ -157,7 +160,7 @@ def _bar(many: int, progress: bool) -> Any:
     return tqdm(total=many, unit="run", disable=None if progress else True)
 
 
-def _results(jobs: Sequence[Job], workers: int, dask: str | None) -> Iterator[tuple[str, Row, str | None]]:
+def _results(jobs: Sequence[Job], workers: int, dask: str | None) -> Results:
     """Yield results as they come. A process that dies takes all others with it; then the rest goes one by one."""
     from orderkit.lab.job import run_job  # noqa: PLC0415
 
@@ -175,7 +178,7 @@ def _results(jobs: Sequence[Job], workers: int, dask: str | None) -> Iterator[tu
             stack.enter_context(_client(dask))
         stack.enter_context(joblib.parallel_config(backend, n_jobs=max(2, workers)))
         try:
-            for result in _parallel(joblib, run_job, jobs):
+            for result in stack.enter_context(closing(_parallel(joblib, run_job, jobs))):
                 del left[result[0]]
                 yield result
         except process_executor.TerminatedWorkerError:
@@ -186,9 +189,16 @@ def _results(jobs: Sequence[Job], workers: int, dask: str | None) -> Iterator[tu
                     yield job.key, job.row("the process died"), None
 
 
-def _parallel(joblib: Any, work: Any, jobs: Sequence[Job]) -> Iterator[tuple[str, Row, str | None]]:
+def _parallel(joblib: Any, work: Any, jobs: Sequence[Job]) -> Results:
     parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-    yield from parallel(joblib.delayed(work)(job) for job in jobs)
+    results = parallel(joblib.delayed(work)(job) for job in jobs)
+    try:
+        for result in results:  # noqa: UP028  `yield from` would end it before the block below
+            yield result
+    finally:
+        with warnings.catch_warnings():  # joblib warns of what was not waited for; whoever left early knows why
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
 
 
 def _client(address: str) -> Any:
