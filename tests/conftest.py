@@ -76,6 +76,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.path.name not in LONG and item.get_closest_marker("kafka") is None)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say of each second try at which line of the test its deadline was missed; pytest only names the test."""
+    for report in terminalreporter.stats.get("rerun", []):
+        line = report.longrepr.reprtraceback.reprentries[0].reprfileloc.lineno
+        terminalreporter.write_line(f"tried again: {report.nodeid}, line {line}: {report.longrepr.reprcrash.message}")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _pytest_watches_for_freezes() -> Iterator[None]:
     """Leave the process's one timer to pytest's `faulthandler_timeout`, which ends a frozen test as well."""

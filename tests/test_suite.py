@@ -62,6 +62,7 @@ def test_failed_meanwhile():
     with Background(SimpleNamespace(run=run, stop=lambda: None)):
         if once("failed meanwhile"): raise Late("it never came")
 """
+LINE = TRIES.splitlines().index('    if once("late"): raise Late("it took its time")') + 1
 
 
 def suite(folder: Path, text: str, workers: int) -> subprocess.CompletedProcess[str]:
@@ -94,11 +95,12 @@ def test_a_test_that_ends_its_worker_is_one_failed_test(tmp_path: Path, bad: str
 
 
 def test_only_what_comes_late_has_a_second_try(tmp_path: Path) -> None:
-    """A second try is told of. No wrong number has one, and no consumer that fails while it is waited for."""
+    """It is told of, with the line that came late. No wrong number has one, and no consumer that fails meanwhile."""
     done = suite(tmp_path, TRIES, workers=1)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[1] for line in lines if line.startswith("RERUN")] == ["test_it.py::test_late"]
+    assert f"tried again: test_it.py::test_late, line {LINE}: helpers.Late: it took its time" in lines
     assert {line.split()[1] for line in lines if line.startswith("FAILED")} == {
         "test_it.py::test_wrong", "test_it.py::test_wrong_and_late", "test_it.py::test_failed_meanwhile",
     }  # fmt: skip
