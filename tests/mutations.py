@@ -159,6 +159,11 @@ MUTATIONS = [
         ("test_delivery.py::test_at_most_once_loses_what_a_crash_interrupts[embedded]",),
     ),
     Mutation(
+        "take back a commit with an older one", "orderkit/members/commits.py",
+        "self._sent = {key: commit for key, commit in self._sent.items() if key not in newer}", "pass",
+        ("test_commits.py::test_what_was_waited_for_is_not_taken_back",),
+    ),
+    Mutation(
         "say nothing of what a crash cost in at-most-once", "orderkit/consuming/partition.py",
         "self.lost = saved.lost + saved.ahead", "self.lost = saved.lost",
         ("test_delivery.py::test_at_most_once_loses_what_a_crash_interrupts[embedded]",),

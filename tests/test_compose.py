@@ -79,11 +79,13 @@ def test_kafka_port_is_mapped_and_advertised() -> None:
 
 
 def test_the_browsers_view_reads_the_same_kafka() -> None:
-    """AKHQ's configuration is YAML with one connection: the listener for containers; its port can be moved."""
+    """AKHQ has one connection, the listener for containers, and shows the latest records first; its port moves."""
     ui = compose(ORDERKIT_UI_PORT="18080")["services"]["ui"]
     assert ui["ports"] == ["127.0.0.1:18080:8080"]
     connections = yaml.safe_load(ui["environment"]["AKHQ_CONFIGURATION"])["akhq"]["connections"]
-    assert connections == {"orderkit": {"properties": {"bootstrap.servers": "kafka:19092"}}}
+    (connection,) = connections.values()
+    assert connection["properties"] == {"bootstrap.servers": "kafka:19092"}
+    assert connection["ui-options"] == {"topic-data": {"sort": "NEWEST", "date-time-format": "ISO"}}
 
 
 def test_jupyter_port_is_the_one_in_its_log() -> None:

@@ -51,9 +51,10 @@ class Committer:
         self.times: deque[float] = deque(maxlen=100)  # seconds that the latest commits took
         self.count = 0
         self._parts = parts
-        self._sent: Commits = {}
-        self._sent_at = self._not_before = 0.0
         self._waiting: Commits = {}
+        self._sent: Commits = {}  # in the background, and not overtaken by a commit that was waited for
+        self._under_way = False  # whether a commit in the background is unanswered
+        self._sent_at = self._not_before = 0.0
         self._doubtful: set[Partition] = set()  # a commit of theirs failed or was not answered, and none after it went
         self.in_callback = False  # of the client: while it lasts no other thread's commit is answered
         self._asked: Future[list[TopicPartition] | None] | None = None  # the commit that is, or was, waited for
@@ -66,7 +67,7 @@ class Committer:
         self._sent, self._waiting = {part.key: (part, point) for part, point in fitting(self._waiting.values())}, {}
         if not self._sent:
             return
-        self._sent_at = time.monotonic()
+        self._under_way, self._sent_at = True, time.monotonic()
         self._not_before = self._sent_at + PACE
         try:
             self.client.commit(offsets=to_offsets(self._sent.values()), asynchronous=True)
@@ -76,11 +77,11 @@ class Committer:
     @property
     def next_due(self) -> float:
         """Give the monotonic time of the next commit in the background; infinity when none can be made now."""
-        return self._not_before if self._waiting and not self._sent and not self.is_stuck else float("inf")
+        return self._not_before if self._waiting and not self._under_way and not self.is_stuck else float("inf")
 
     def answered(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         """Take in the answer to a commit in the background; what failed is tried again, unless newer work waits."""
-        sent, self._sent = list(self._sent.values()), {}
+        sent, self._sent, self._under_way = list(self._sent.values()), {}, False
         for part, point in sent if error else self._take_in(sent, offsets):
             if self._parts.get(part.key) is part:  # else another member has it now
                 self._waiting.setdefault(part.key, (part, point))
@@ -105,7 +106,7 @@ class Committer:
     def finish(self, deadline: float) -> None:
         """Wait for the answer to the commit under way, in the last turn: two at once could overtake each other."""
         began = time.monotonic()
-        while self._sent and time.monotonic() < min(deadline, began + LAST_COMMIT):
+        while self._under_way and time.monotonic() < min(deadline, began + LAST_COMMIT):
             self.client.poll(TICK)  # a record that comes now is not committed, and so not lost
         self.patience = max(1.0, LAST_COMMIT - (time.monotonic() - began))
 
@@ -114,7 +115,10 @@ class Committer:
 
         A client that has lost its brokers never answers. What such a commit did is known when offsets are read.
         """
-        wanted = self._sent | self._waiting | {part.key: (part, point) for part, point in fitting(ready)}
+        newer = self._waiting | {part.key: (part, point) for part, point in fitting(ready)}
+        wanted = self._sent | newer
+        # What is overtaken here is never made again, however late its answer is: that would take back the newer one.
+        self._sent = {key: commit for key, commit in self._sent.items() if key not in newer}
         self._waiting = {}
         pending = [(part, point) for key, (part, point) in wanted.items() if self._parts.get(key) is part]
         since = time.monotonic()
@@ -163,7 +167,7 @@ class Committer:
     def give_up(self) -> None:
         """Drop every commit under way: its answer will not come. Where it stands is known when offsets are read."""
         self._doubtful.update(part for part, _ in self._sent.values())
-        self._sent, self._waiting, self._asked = {}, {}, None
+        self._sent, self._waiting, self._under_way, self._asked = {}, {}, False, None
 
     def forget(self, part: Partition) -> bool:
         """Drop what was to be committed of a partition that is somebody else's now.
