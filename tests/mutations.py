@@ -78,7 +78,7 @@ MUTATIONS = [
     Mutation(
         "move a replay's offsets before the acknowledgement", "orderkit/replay/sending.py",
         "        if shipment.error is not None or shipment.left:\n", "        if False:\n",
-        ("test_replay.py::test_a_refused_target_loses_nothing",),
+        ("test_replay.py::test_a_refused_request_loses_nothing",),
     ),
     Mutation(
         "let two replays of one group be at work", "orderkit/replay/claims.py",

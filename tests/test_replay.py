@@ -331,6 +331,17 @@ def test_a_refused_target_loses_nothing() -> None:
     assert len({record.first_origin for record in replayed(kit, target)}) == len(replayed(kit, target)) == 20
 
 
+def test_a_refused_request_loses_nothing() -> None:
+    """Records may be refused when they are on their way already: the replay fails, and the same command moves them."""
+    kit, _ = dead_thirds()
+    target = other_topic(kit)
+    shared().fail_next(1, "POLICY_VIOLATION")
+    with pytest.raises(OrderkitError, match="could not be written"):
+        replay(kit, to=target)
+    replay(kit, to=target)
+    assert len({record.first_origin for record in replayed(kit, target)}) == 20
+
+
 def test_groups_differ_by_source_target_and_filter() -> None:
     """What a filter has passed over is not lost for another one: each has its own progress."""
     names = {
