@@ -54,9 +54,8 @@ def test_no_broken_law_goes_unnoticed() -> None:
 def test_a_mutation_that_breaks_nothing_survives() -> None:
     """The check can fail: a change that no test can see is told."""
     told: list[str] = []
-    harmless = Mutation(
-        "m", "orderkit/account/average.py", "from __future__", "\nfrom __future__", ("test_average.py",)
-    )
+    tests = ("test_average.py::test_the_examples_do_break_a_float_sum",)
+    harmless = Mutation("m", "orderkit/account/average.py", "from __future__", "\nfrom __future__", tests)
     assert not check_all([harmless], lambda answer, name: told.append(f"{answer} {name}"))
     assert told == ["SURVIVED m"]
 
