@@ -79,7 +79,7 @@ class Playing:
 
 def test_a_page_whose_messages_wait_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is heard of the controls, nobody can press Run: the run begins, and the line says how it is."""
-    monkeypatch.setattr("orderkit.lab.watch.SILENT", 0.2)
+    monkeypatch.setattr("orderkit.lab.page.SILENT", 0.2)
     with Playing(monkeypatch, orders=100) as view:
         says(view, "running as given")
         assert "wait until the cell has ended" in view.controls.state.value
@@ -90,7 +90,7 @@ def test_a_page_whose_messages_wait_is_not_waited_for(monkeypatch: pytest.Monkey
 
 def test_a_page_that_shows_the_controls_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once a page has said that it shows the controls, the run begins when Run is pressed, however late."""
-    monkeypatch.setattr("orderkit.lab.watch.SILENT", 0.0)
+    monkeypatch.setattr("orderkit.lab.page.SILENT", 0.0)
     playing = Playing(monkeypatch, orders=100)
     playing.view.controls.heard = True
     with playing as view:
@@ -100,6 +100,15 @@ def test_a_page_that_shows_the_controls_is_waited_for(monkeypatch: pytest.Monkey
         assert not view.run.started
         view.controls.start.click()
         says(view, "finished")
+
+
+def test_a_page_may_show_the_controls_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VS Code draws what is scrolled to: the run has begun by then, and from now on sliders are heard."""
+    monkeypatch.setattr("orderkit.lab.page.SILENT", 0.0)
+    with Playing(monkeypatch) as view:
+        says(view, "running as given")
+        view.controls.start._view_count = 1
+        says(view, "running: move a slider")
 
 
 def test_controls_that_are_shown_are_heard_of() -> None:
@@ -180,6 +189,17 @@ def test_pause_holds_the_orders_back_and_stop_ends_it(monkeypatch: pytest.Monkey
         assert not run.alive
         assert run.report().conserved
         assert run.report().produced == still
+
+
+def test_a_press_that_comes_when_all_is_over_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page may be late: Pause and Stop find a run that is done with, and leave the last word as it is."""
+    with Playing(monkeypatch, predict=False, orders=50) as view:
+        says(view, "finished")
+        last = view.controls.state.value
+        view.controls.pause.click()
+        view.controls.stop.click()
+        assert (view.state, view.controls.state.value, view.run.producer.paused) == ("finished", last, False)
+        assert not view.controls.start.disabled
 
 
 def test_sliders_start_where_the_run_is_and_wait_for_the_hand() -> None:

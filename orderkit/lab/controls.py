@@ -8,6 +8,7 @@ from typing import Any
 
 from ipywidgets import HTML, Button, Dropdown, FloatSlider, HBox, IntSlider, Label, SelectionSlider, Text, VBox
 
+from orderkit.lab.page import listen, unbind
 from orderkit.retry.backoff import FORMULAS
 from orderkit.run import Run
 
@@ -45,6 +46,9 @@ class Controls:
         self.state = Label()
         self._sliders = [self.failure_rate, self.poison_rate, self.rate]
         self._sliders += [self.max_attempts, self.backoff, self.backoff_base]
+        self._heard = [*self._sliders, self.guess, self.start, self.pause, self.stop]
+        for widget in self._heard:
+            listen(widget)
         for name in ("start", "pause", "stop"):
             getattr(self, name).on_click(lambda _, name=name: self._pressed(press, name))
         self._connect()
@@ -115,13 +119,9 @@ class Controls:
         self._unbind()
 
     def _unbind(self) -> None:
-        """Let the browser's changes arrive where it sends them, beside the cell that runs.
-
-        ipykernel 7.4 takes them to where the kernel last spoke of the widget, which is that cell, and while it awaits
-        they are not acknowledged. The browser holds back all further changes until one is: a slider would work once.
-        """
-        for widget in (*self._sliders, self.guess, self.start, self.pause, self.stop):
-            getattr(widget.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+        """To be called when the kernel has spoken of the widgets."""
+        for widget in self._heard:
+            unbind(widget)
 
     def _connect(self) -> None:
         self._on_change(self.failure_rate, lambda run, value: setattr(run.faults, "transient_rate", value))

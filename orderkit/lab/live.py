@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from math import nan
 from typing import Any, ClassVar
 
 from IPython import get_ipython
 from IPython.display import display
 
-from orderkit.account.expected import Change, Expected, dead_share
+from orderkit.account.expected import Change, Expected
 from orderkit.account.tally import DEAD
 from orderkit.brokers import Broker, EmbeddedBroker
 from orderkit.errors import Interrupted
 from orderkit.kafka import Connection
 from orderkit.lab.controls import Controls
 from orderkit.lab.experiment import experiment
+from orderkit.lab.page import DEAF, has_a_page, pace, pressed
 from orderkit.lab.picture import Picture
-from orderkit.lab.score import number, score
-from orderkit.lab.watch import DEAF, Watch, has_a_page, pressed
+from orderkit.lab.score import number, score, share
+from orderkit.lab.watch import Watch
 from orderkit.retry.backoff import Backoff
 from orderkit.run import LETTER_BYTES, ORDER_BYTES, PATIENCE, Run
 from orderkit.show.run_chart import RunChart
@@ -28,6 +28,7 @@ from orderkit.show.run_chart import RunChart
 SPARING = 20  # a run at full speed loses a twentieth of its time to frames
 ONE_MOVE = 1.5  # seconds between two steps of one slider that count as one move
 LATER = (0.6, 1.6)  # seconds after which it comes into view again: JupyterLab scrolls to the last cell for a while
+GOING = ("running", "paused")
 ENDLESS = 10**9  # orders: on a broker that keeps all of them
 # The text is the same in the first frame and in the last: comparers of notebooks look at either.
 TEXT = "The running average, the dead beside what theory expects, and the attempts that failed"
@@ -43,7 +44,7 @@ class Live:
         broker: where it happens.
         predict: ask how many will die, and begin when that is answered; else begin at once.
         endless: let orders flow until Stop is pressed, or until the broker keeps no more.
-        every: seconds between two frames.
+        every: seconds between two frames; in VS Code half a second at least.
         settings: what `experiment` takes.
 
     Raises:
@@ -78,16 +79,10 @@ class Live:
             settings["orders"] = self._room(ORDER_BYTES) or ENDLESS
         self.run: Run = experiment(self._broker, **settings)
         self.guess: int | None = None
-        self.expected = Expected(self._share())
+        self.expected = Expected(share(self.run, self._settings))
         skips = self.run.consumer.policy.when_spent == "skip"
         self._chart = RunChart(self.run.ledger, self.expected, skips=skips)
         self.picture = Picture(self._chart.figure, TEXT, live=True)
-
-    def _share(self) -> float:
-        """Say which share of the orders theory lets die as things are; it knows the kit's own failures only."""
-        if {"handler", "classify"} & self._settings.keys() or self.run.faults.outage:
-            return nan
-        return dead_share(self.run.faults, self.run.consumer.policy)
 
     def _room(self, size: int) -> int:
         """Say how many records of this size the broker keeps in each of the run's topics; 0 for no limit."""
@@ -105,14 +100,14 @@ class Live:
         self._loop, self._go = asyncio.get_running_loop(), asyncio.Event()
         if self.run.started:
             self._make()
-        person = has_a_page()
+        person, self._every = has_a_page(), pace(self._every)
         if not person:
             self._hurry()
         self._open()
         try:
             if person and self._predict:
                 self._tell("ready")
-                self._deaf = not await pressed(self._go, self.controls)
+                self._deaf = not await pressed(self._go, lambda: self.controls.heard)
             await self._follow()
         except asyncio.CancelledError:
             if get_ipython() is None:
@@ -216,16 +211,19 @@ class Live:
         self._moved = (knob, time.monotonic())
         further = last[0] == knob and self._moved[1] - last[1] < ONE_MOVE
         event = ledger.dropped + len(ledger)
-        self.expected.change(Change(event, ledger.finished, self._share(), knob, old, new, further))
+        self.expected.change(Change(event, ledger.finished, share(self.run, self._settings), knob, old, new, further))
 
     def _pressed(self, what: str) -> None:
         """Do what a button says. The browser's word may come in a thread that is not the loop's."""
         if what == "stop":
             self.run.stop()
-        elif what == "pause":
-            self.run.producer.paused = not self.run.producer.paused
-            self._tell("paused" if self.run.producer.paused else "running")
+        elif what == "pause" and self.state in GOING:  # a page may be late
+            paused = self.run.producer.paused = not self.run.producer.paused
+            self._tell("paused" if paused else "running")
         elif what == "shown":
+            self._deaf = False
+            if self.state == "running":
+                self._tell("running")  # begun before anybody saw it
             for delay in (0.0, *LATER):
                 self._loop.call_soon_threadsafe(self._loop.call_later, delay, self.controls.come_into_view)
         elif what == "start":
@@ -234,7 +232,7 @@ class Live:
     def _start(self) -> None:
         if self.state == "ready":
             self._go.set()
-        elif self.state not in ("running", "paused"):
+        elif self.state not in GOING:
             self._task = self._loop.create_task(self._replay())
 
     async def _replay(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from orderkit.account.expected import Expected
+from collections.abc import Container
+from math import nan
+
+from orderkit.account.expected import Expected, dead_share
 from orderkit.account.tally import DEAD
 from orderkit.run import Run
 
@@ -25,6 +28,18 @@ def score(run: Run, expected: Expected, guess: int | None) -> str:
     if guess is not None and run.ledger.finished < run.orders:
         return f"{theory}; but not all orders came"
     return f"{theory}: {_verdict(dead if guess is None else guess, mean, band)}"
+
+
+def share(run: Run, settings: Container[str]) -> float:
+    """Say which share of the orders theory lets die as things are; it knows the kit's own failures only.
+
+    Args:
+        run: whose faults and attempts count.
+        settings: names of what it was given: with a handler of the reader's own, theory knows nothing.
+    """
+    if "handler" in settings or "classify" in settings or run.faults.outage:
+        return nan
+    return dead_share(run.faults, run.consumer.policy)
 
 
 def number(text: str) -> int | None:

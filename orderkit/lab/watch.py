@@ -1,19 +1,14 @@
-"""Who looks on, and what is looked after: a run that waits may have lost its broker."""
+"""What is looked after while a run goes on: one that waits may have lost its broker."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from IPython import get_ipython
-
 from orderkit.account.tally import AVERAGED, DEAD, SKIPPED
 from orderkit.errors import OrderkitError
-from orderkit.lab.controls import Controls
 from orderkit.run import Run
 
-SILENT = 10.0  # seconds in which a page that shows the controls says so
-DEAF = "running as given: on this page sliders and buttons wait until the cell has ended. Press Run again then."
 QUIET = 5.0  # seconds without any news, after which the broker is asked whether it is still there
 
 
@@ -55,24 +50,3 @@ def _farewell(run: Run) -> str:
     told = f"{sent} produced, {counts[AVERAGED]} averaged, {counts[DEAD]} dead, {counts[SKIPPED]} skipped"
     in_flight = sent - run.ledger.finished
     return f"The broker is gone: {told}, {in_flight} in flight. Open a new broker, and run the cell again."
-
-
-def has_a_page() -> bool:
-    """Say whether a cell runs for somebody who sees it: a page names the cell, papermill and nbval do not."""
-    kernel = getattr(get_ipython(), "kernel", None)
-    return bool(kernel and kernel.get_parent().get("metadata", {}).get("cellId"))
-
-
-async def pressed(go: asyncio.Event, controls: Controls) -> bool:
-    """Wait until Run is pressed; give up on a page of which nothing is heard.
-
-    With ipykernel before 7.2, and on pages that know nothing of its subshells, messages wait while a cell runs: who
-    waits for a button there waits for ever.
-    """
-    deadline = time.monotonic() + SILENT
-    while not (go.is_set() or controls.heard):
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.05)
-    await go.wait()
-    return True
