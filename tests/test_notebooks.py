@@ -174,9 +174,12 @@ def outputs(path: Path) -> list[dict[str, Any]]:
 
 
 def printed(path: Path) -> str:
-    """Read all that was printed or shown as text."""
-    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs(path)]
-    return "\n".join("".join(text) for text in texts)
+    """Read all that was printed or shown as text; what was printed may have come in pieces, cut anywhere."""
+    texts = []
+    for output in outputs(path):
+        shown = output.get("data", {}).get("text/plain", "")
+        texts.append("".join(output["text"]) if output["output_type"] == "stream" else f"\n{''.join(shown)}\n")
+    return "".join(texts)
 
 
 def images(path: Path) -> list[bytes]:
