@@ -79,8 +79,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say of each second try at which line of the test its deadline was missed; pytest only names the test."""
     for report in terminalreporter.stats.get("rerun", []):
-        line = report.longrepr.reprtraceback.reprentries[0].reprfileloc.lineno
-        terminalreporter.write_line(f"tried again: {report.nodeid}, line {line}: {report.longrepr.reprcrash.message}")
+        place = getattr(report.longrepr.reprtraceback.reprentries[0], "reprfileloc", None)  # some --tb have none
+        line = f", line {place.lineno}" if place else ""
+        terminalreporter.write_line(f"tried again: {report.nodeid}{line}: {report.longrepr.reprcrash.message}")
 
 
 @pytest.fixture(autouse=True, scope="session")

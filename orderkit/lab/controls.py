@@ -12,6 +12,7 @@ from orderkit.lab.page import listen, unbind
 from orderkit.retry.backoff import FORMULAS
 from orderkit.run import Run
 
+GOING = ("running", "paused")  # how a run stands that can be tuned
 RATES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 # The browser scrolls to what has the focus, and keeps so much room around it: the sliders and the chart below them.
 ROOM = "<style>.orderkit-start { scroll-margin: 8px 0 522px; }</style>"
@@ -108,7 +109,7 @@ class Controls:
 
     def allow(self, state: str, told: str) -> None:
         """Say how things stand, and enable what makes sense: sliders, Pause and Stop go with a run, Run without one."""
-        going = state in ("running", "paused")
+        going = state in GOING
         for widget in (*self._sliders, self.pause, self.stop):
             widget.disabled = not going
         self.start.disabled = self.guess.disabled = going

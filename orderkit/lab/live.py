@@ -15,7 +15,7 @@ from orderkit.account.tally import DEAD
 from orderkit.brokers import Broker, EmbeddedBroker
 from orderkit.errors import Interrupted
 from orderkit.kafka import Connection
-from orderkit.lab.controls import Controls
+from orderkit.lab.controls import GOING, Controls
 from orderkit.lab.experiment import experiment
 from orderkit.lab.page import DEAF, has_a_page, pace, pressed
 from orderkit.lab.picture import Picture
@@ -28,7 +28,6 @@ from orderkit.show.run_chart import RunChart
 SPARING = 20  # a run at full speed loses a twentieth of its time to frames
 ONE_MOVE = 1.5  # seconds between two steps of one slider that count as one move
 LATER = (0.6, 1.6)  # seconds after which it comes into view again: JupyterLab scrolls to the last cell for a while
-GOING = ("running", "paused")
 ENDLESS = 10**9  # orders: on a broker that keeps all of them
 # The text is the same in the first frame and in the last: comparers of notebooks look at either.
 TEXT = "The running average, the dead beside what theory expects, and the attempts that failed"

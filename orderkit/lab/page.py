@@ -16,7 +16,7 @@ VSCODE, VSCODE_PACE = "vscode-", 0.5  # how its cells' names begin; seconds betw
 
 def cell_id() -> str:
     """Give the name of the cell that runs, as the page has it; papermill, nbval and scripts give none."""
-    kernel = getattr(get_ipython(), "kernel", None)
+    kernel = _kernel()
     return str(kernel.get_parent().get("metadata", {}).get("cellId") or "") if kernel else ""
 
 
@@ -57,7 +57,7 @@ def listen(widget: Any) -> None:
 
     def handled(message: Any) -> None:
         widget._handle_msg(message)
-        kernel = getattr(get_ipython(), "kernel", None)
+        kernel = _kernel()
         if kernel is not None and not message["header"].get("subshell_id"):
             topic = f"kernel.{kernel.ident}.status".encode()
             kernel.session.send(kernel.iopub_socket, "status", {"execution_state": "idle"}, parent=message, ident=topic)
@@ -72,3 +72,7 @@ def unbind(widget: Any) -> None:
     are not acknowledged.
     """
     getattr(widget.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+
+
+def _kernel() -> Any:
+    return getattr(get_ipython(), "kernel", None)
