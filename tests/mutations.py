@@ -233,7 +233,8 @@ def run_tests(root: Path, tests: Iterable[str]) -> str:
     Raises:
         LookupError: they cannot be run there.
     """
-    options = ["-q", "-p", "no:cacheprovider", "--maxfail=1", "-m", "not kafka", "-o", f"timeout={LIMIT}"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:nbval", "--maxfail=1", "-m", "not kafka"]
+    options += ["-o", f"timeout={LIMIT}"]
     names = [f"tests/{test}" for test in tests]
     unwatched = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST_"))}
     env = {**unwatched, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}

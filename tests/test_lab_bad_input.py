@@ -15,9 +15,6 @@ from orderkit.brokers import EmbeddedBroker
 from orderkit.errors import OrderkitError, UsageError
 
 pytest.importorskip("ipywidgets", reason='the lab needs the extra: pip install "orderkit[lab]"')
-pytest.importorskip("papermill", reason='the lab needs the extra: pip install "orderkit[lab]"')
-
-import papermill
 
 from orderkit import lab
 
@@ -60,6 +57,7 @@ def test_without_a_kernel_values_are_still_checked(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["00_start_here", "04_commit_before_or_after", "07_transient_or_poison"])
 def test_a_misspelt_parameter_stops_papermill(name: str, tmp_path: Path) -> None:
     """The run ends at the guard, with a line that names it; papermill alone would only warn."""
+    papermill = pytest.importorskip("papermill")  # here: every worker collects this file, and it takes long to load
     with pytest.raises(papermill.PapermillExecutionError) as caught:
         papermill.execute_notebook(
             NOTEBOOKS / f"{name}.ipynb", tmp_path / "out.ipynb", {"odrers": 8}, progress_bar=False

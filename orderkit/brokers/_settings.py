@@ -15,6 +15,7 @@ SETTINGS = {
     "node.id": "1",
     "controller.listener.names": CONTROLLER,
     "auto.create.topics.enable": "false",  # a misspelt topic is an error, not a new topic
+    "metadata.max.idle.interval.ms": "0",  # by default an idle broker writes a record that says nothing twice a second
     "broker.heartbeat.interval.ms": "500",
     "broker.session.timeout.ms": "3000",  # after `kill`, `up` waits until the dead broker is given up: by default 9 s
     "group.initial.rebalance.delay.ms": "0",  # by default the first member waits 3 s for others
