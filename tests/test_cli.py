@@ -365,7 +365,7 @@ def test_consume_stops_cleanly_on_a_signal(number: signal.Signals, broker: Embed
 def test_ctrl_c_while_another_member_joins(broker: EmbeddedBroker) -> None:
     """In the middle of a rebalance, too, Ctrl-C ends `consume` within five seconds, with what is done committed."""
     for partition in range(4):
-        fill(broker, [Codec().encode(order) for order in take_orders(400)[partition::4]], partition)
+        fill(broker, [*map(Codec().encode, take_orders(400)[partition::4])], partition)
     slow = "--slow-rate", "1", "--slow-for", "0.01"
     with running("consume", "-v", *slow, bootstrap=broker.bootstrap) as first:
         wait_for_output(first, "averaged")
@@ -383,7 +383,7 @@ def test_ctrl_c_while_another_member_joins(broker: EmbeddedBroker) -> None:
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_ends_a_consumer_whose_broker_is_silent(times: int, broker: EmbeddedBroker) -> None:
     """A broker that answers nothing any more holds Ctrl-C for seconds, not minutes; each trouble is one line."""
-    fill(broker, [Codec().encode(order) for order in take_orders(300)])
+    fill(broker, [*map(Codec().encode, take_orders(300))])
     slow = "--slow-rate", "1", "--slow-for", "0.02"
     with running("consume", "-v", *slow, bootstrap=broker.bootstrap) as process:
         wait_for_output(process, "averaged")
