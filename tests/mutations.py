@@ -210,6 +210,11 @@ MUTATIONS = [
         ("test_consumer_group.py::test_an_offset_that_cannot_be_read_is_not_taken_for_none",),
     ),
     Mutation(
+        "ask only later what became of a refused commit", "orderkit/members/group.py",
+        "        if not self.commits.is_stuck:  # what was sent", "        if False:  # what was sent",
+        ("test_rebalance.py::test_what_was_refused_is_not_taken_for_done_when_another_has_done_it",),
+    ),
+    Mutation(
         "blame the first attempt's error for the last one's", "orderkit/consuming/attempts.py",
         "                if answer is AGAIN:\n                    ans",
         "                    if answer is AGAIN:\n                        ans",

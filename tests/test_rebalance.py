@@ -31,6 +31,7 @@ from orderkit.account.tally import AVERAGED
 from orderkit.consumer import RetryingConsumer
 from orderkit.kafka import Connection
 from orderkit.members.commits import to_offsets
+from orderkit.members.group import GroupMember
 from orderkit.members.patience import leave_group
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
@@ -88,6 +89,34 @@ def test_a_member_joins_and_another_leaves(name: str, request: pytest.FixtureReq
     kit.assert_all_accounted(faults, again=name == "embedded")
     assert first.ledger.finished + second.ledger.finished == 800
     assert first.ledger.counts[AVERAGED] + second.ledger.counts[AVERAGED] == kit.state().average.count
+
+
+def test_what_was_refused_is_not_taken_for_done_when_another_has_done_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that is refused in a rebalance is known to be, before the partition's next owner commits the same."""
+    kit, orders = Kit(2, shared()), take_orders(600, seed=22)
+    more = [orders[at : at + 20] for at in range(580, 0, -20)]
+    join = GroupMember._on_assign
+
+    def join_late(member: GroupMember, client: Consumer, offsets: list[TopicPartition]) -> None:
+        if len(members) == 2 and member is members[0].member:
+            wait_for(lambda: members[1].ledger.finished and members[1].member.settled)
+        join(member, client, offsets)
+
+    def handler(_order: Order, _attempt: int) -> None:
+        time.sleep(0.003)
+        if more and members[0].ledger.finished % 10 == 0:
+            kit.send_orders(more.pop())  # a few at a time, so that both partitions are being worked on
+
+    monkeypatch.setattr(GroupMember, "_on_assign", join_late)
+    kit.send_orders(orders[:20])
+    members = [kit.consumer(handler, batch=10)]
+    with Background(members[0]):
+        wait_for(lambda: members[0].ledger.finished > 60)
+        members.append(kit.consumer(batch=10))
+        with Background(members[1]):
+            wait_for(lambda: not more)
+            wait_for(lambda: kit.settled() and sum(member.ledger.finished for member in members) >= 600)
+    assert sum(member.ledger.finished for member in members) == 600
 
 
 @pytest.mark.parametrize("name", BROKERS)

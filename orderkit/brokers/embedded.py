@@ -1,7 +1,8 @@
 """A Kafka broker inside this process: librdkafka's mock cluster, which the Python client brings along.
 
 It needs nothing, starts in milliseconds, serves every client of this machine, and breaks on request. It keeps
-records in memory only and does not enforce transactions; for those there is `ApacheBroker`.
+records in memory only, does not enforce transactions, and takes no commit while members join a group, so that what
+was done since the last one is done again; for those there is `ApacheBroker`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, Message, Top
 from orderkit.consuming.partition import Partition
 from orderkit.kafka import Connection
 from orderkit.members.commits import Committer, Key, saved_with
+from orderkit.members.doubts import Doubts
 from orderkit.members.lag import Ends
 from orderkit.members.logs import Logs, place_of
 from orderkit.members.notices import Notices
@@ -24,7 +25,6 @@ log = logging.getLogger("orderkit")
 
 # Seconds. Pausing drops what the client has fetched ahead, and getting it again costs more than a shorter wait.
 SHORT_WAIT = 0.2
-BRIEFLY = 2.0  # seconds for reading what was committed, when leaving
 SUSPECTS = 3  # batches: what a member may have had in hand, beyond its last commit
 # The mock lets a group that a member has left wait for the session time-out less a second before the next one may join.
 EMBEDDED_SETTINGS = {"session_timeout_ms": 2000, "heartbeat_interval_ms": 300}
@@ -66,13 +66,13 @@ class GroupMember:
         self._paused: set[Key] = set()
         self._assigned: set[Key] = set()  # to this client, as far as its callbacks have run
         self._left: set[Key] = set()  # partitions that were let go since the latest record was polled
-        self._unsure: list[Partition] = []  # gone, and a commit of theirs may still arrive
         for topic in topics:
             connection.partitions(topic)  # a missing topic is said here, not in an endless silence
         self._connection, self._topics = connection, list(topics)
         self._ends, self._beginning = Ends(), beginning(connection)
         self._lookout, self._refusals = Lookout(connection, topics[0]), Refusals(connection, group)
         self.offsets = Offsets(connection, group, self.commits, self._lookout, lambda: self.stopping)
+        self._doubts = Doubts(self.offsets, tell.undone)
         self._settings = {**(EMBEDDED_SETTINGS if embedded else {}), **(settings or {})}
         self._manners = manners({**connection.config, **self._settings})
         self.client: Consumer = self._open()
@@ -90,7 +90,7 @@ class GroupMember:
     @property
     def settled(self) -> bool:
         """Whether everything done so far is committed, and nothing is in doubt."""
-        return not self._unsure and all(part.is_settled for part in self.parts.values())
+        return not self._doubts and all(part.is_settled for part in self.parts.values())
 
     def fetch(self, wait: float) -> list[tuple[Partition, list[Message]]]:
         """Take what is there, at most a batch; wait for the first record only, at most `wait` seconds.
@@ -154,10 +154,9 @@ class GroupMember:
         self.rebalances += 1
         self._assigned.update(keys_of(offsets))
         starts: list[TopicPartition] = []
-        # The doubts not earlier: until the group has let us in again, a commit that was sent before may still arrive.
-        unsure = [TopicPartition(*part.key) for part in self._unsure]
-        found = self.offsets.read([*offsets, *unsure])
-        self._settle(found[len(offsets) :])
+        # Doubts that are left: until the group has let us in again, a commit without an answer may still arrive.
+        found = self.offsets.read([*offsets, *self._doubts.places])
+        self._doubts.settle(found[len(offsets) :])
         ids, suspects = self._logs.ids(one.topic for one in offsets), SUSPECTS * self._batch
         for offset in found[: len(offsets)]:
             at, saved = max(offset.offset, -1), saved_with(offset, logging.WARNING)
@@ -177,6 +176,8 @@ class GroupMember:
         finally:
             self.commits.in_callback = False
         self._on_lost(client, offsets)
+        if not self.commits.is_stuck:  # what was sent is answered, and nobody else has the partitions yet
+            self._doubts.clear_up()
 
     def _on_lost(self, _client: Consumer, offsets: list[TopicPartition]) -> None:
         self._assigned.difference_update(keys_of(offsets))
@@ -200,18 +201,12 @@ class GroupMember:
                 self.client.resume([TopicPartition(*part.key)])
             unsure = self.commits.forget(part) or doubtful
             if not part.is_settled:
-                (self._unsure if unsure else undone).append(part)
+                if unsure:
+                    self._doubts.add(part)
+                else:
+                    undone.append(part)
         self._tell.lost(parts)
         for part in undone:
-            self._tell.undone(part)
-
-    def _settle(self, found: list[TopicPartition]) -> None:
-        """Undo what was done on partitions in doubt after their last commit: all of it is delivered again."""
-        if not found:
-            return
-        parts, self._unsure = self._unsure, []
-        for part, offset in zip(parts, found, strict=True):
-            part.found(offset.offset, saved_with(offset))
             self._tell.undone(part)
 
     def rewind(self, part: Partition) -> Partition:
@@ -226,7 +221,7 @@ class GroupMember:
     def _begin(self, part: Partition, again: Partition) -> None:
         """Put the partition of another log in the place of one whose log is gone."""
         self.commits.forget(part)
-        self._unsure = [one for one in self._unsure if one.key != part.key]
+        self._doubts.drop(part.key)
         self.release(part)
         if part.key in self.parts:
             self.parts[part.key] = again
@@ -241,10 +236,9 @@ class GroupMember:
         """Clear up what is in doubt, or give it up as undone, and leave the group within `patience` seconds."""
         self.stopping = True
         self.let_go(list(self.parts.values()))
-        unsure = [TopicPartition(*part.key) for part in self._unsure]
-        found = self.offsets.read(unsure, BRIEFLY)
-        self._settle(found or unsure)  # what cannot be read is given up as undone
-        if self.commits.is_stuck or len(found) < len(unsure):
+        self._doubts.clear_up()
+        if self.commits.is_stuck or self._doubts:
             patience = HASTE  # the broker is silent
+        self._doubts.give_up()
         self._lookout.finish()
         leave_group(self.client, lambda: not self._assigned, **self._manners, patience=patience)
