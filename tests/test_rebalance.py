@@ -288,10 +288,10 @@ def test_a_commit_whose_answer_is_lost_with_the_partition_counts(answer: str) ->
     consumer = kit.consumer()
     while not consumer.member.parts:
         consumer.turn()
+    member = consumer.member
     with slowed(100):
-        while consumer.ledger.finished < 5:
+        while consumer.ledger.finished < 5 or member.commits._waiting:
             consumer.turn()  # the last turn sends the commit, and does not wait for its answer
-        member = consumer.member
         if answer == "connection lost":
             member.commits.answered(KafkaError(KafkaError._TRANSPORT), [])
         member._on_lost(member.client, [TopicPartition(kit.topic, 0)])
