@@ -307,7 +307,7 @@ def test_the_machine_s_own_java_options_do_not_reach_the_broker(
     """A second garbage collector, with which Java does not start, is left to the machine's other programs."""
     assert apache
     for name in ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "KAFKA_OPTS"):
-        monkeypatch.setenv(name, "-XX:+UseG1GC")  # each of them alone would keep it from starting
+        monkeypatch.setenv(name, "-XX:+UseG1GC")  # Java reads three of them, Kafka's own scripts the last
     with ApacheBroker({}) as broker:
         assert broker.connection.metadata().brokers
 

@@ -146,14 +146,13 @@ def real(name: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.kafka] if name in REAL else []
 
 
-def campaign(name: str) -> list[pytest.MarkDecorator]:
-    """Mark what runs a notebook with wrong parameters: landing is content with two of them."""
-    return [] if name in ("00_start_here", "05_try_again") else [pytest.mark.campaign]
+OTHERWISE = {*SETS} - REAL | {"03_did_it_arrive"}  # run with other parameters at landing: one on the real broker
+WRONGLY = {"00_start_here", "05_try_again"}  # run with wrong ones
 
 
-def dear(name: str) -> list[pytest.MarkDecorator]:
-    """Mark what runs a notebook with other parameters: of those on the real broker landing is content with one."""
-    return real(name) + ([pytest.mark.campaign] if name in REAL - {"03_did_it_arrive"} else [])
+def campaign(name: str, landing: set[str]) -> list[pytest.MarkDecorator]:
+    """Mark what runs a notebook that landing does without."""
+    return [] if name in landing else [pytest.mark.campaign]
 
 
 @pytest.fixture(autouse=True)
@@ -257,7 +256,7 @@ def test_saved_outputs_are_what_comes_out_anywhere(path: Path, where: str, tmp_p
 
 @pytest.mark.parametrize(
     ("name", "some"),
-    [pytest.param(name, slice(1), id=name, marks=dear(name)) for name in SETS]
+    [pytest.param(name, slice(1), id=name, marks=[*real(name), *campaign(name, OTHERWISE)]) for name in SETS]
     + [
         pytest.param(name, slice(1, None), id=f"{name}-more", marks=[*real(name), pytest.mark.campaign])
         for name in SETS
@@ -276,7 +275,7 @@ def test_parameters_change_the_run(name: str, some: slice, tmp_path: Path) -> No
         assert len(images(out)) == len(images(path))
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=campaign(name)) for name in WRONG])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=campaign(name, WRONGLY)) for name in WRONG])
 def test_a_wrong_parameter_stops_with_its_name(name: str, tmp_path: Path) -> None:
     """The last line says which parameter it is, and the run ends there; the notebook shows that line and no frames."""
     some = [{wrong: value} for wrong, value in WRONG[name]]
