@@ -18,7 +18,8 @@ pytest.importorskip("joblib", reason='sweeps need the extra: pip install "orderk
 
 from orderkit.cli import main
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.sweep import picture, sweep, varied
+from orderkit.sweep import grid, picture, sweep, varied
+from orderkit.sweep.shelf import Shelf
 
 GRID: dict[str, list[Any]] = {"failure_rate": [0.0, 0.5, 1.0], "max_attempts": [1, 3]}
 SMALL = {"orders": 40, "partitions": 1}
@@ -140,11 +141,29 @@ def test_no_values_are_no_sweep() -> None:
         sweep({"seed": []})
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """The results have nowhere to go: one line, and no warning of the cells that are still being run."""
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results have nowhere to go: that is one line, before the first cell runs."""
     (tmp_path / "file").write_text("")
+    monkeypatch.setattr(grid, "results", lambda *_: pytest.fail("a cell was run"))
+    with pytest.raises(OrderkitError, match="file cannot be written"):
+        sweep({"seed": [1, 2]}, SMALL, folder=tmp_path / "file", workers=2)
+
+
+def test_a_folder_that_goes_while_cells_run_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, and no warning of the cells that are still being run."""
+    monkeypatch.setattr(Shelf, "try_out", lambda _: None)
     with pytest.raises(OrderkitError, match="cannot be written"):
-        sweep({"seed": [1, 2, 3, 4, 5]}, SMALL, folder=tmp_path / "file", workers=2)
+        sweep({"seed": [1, 2, 3, 4, 5]}, SMALL, folder=tmp_path / "gone", workers=2)
+
+
+def test_a_sweep_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its processes are told about warnings is not told to those that start afterwards."""
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    assert sweep({"seed": [1]}, SMALL, workers=2)["error"].isna().all()
+    assert os.environ["PYTHONWARNINGS"] == "error"
+    monkeypatch.delenv("PYTHONWARNINGS")
+    assert sweep({"seed": [2]}, SMALL, workers=2)["error"].isna().all()
+    assert "PYTHONWARNINGS" not in os.environ
 
 
 def test_the_command_saves_a_table_and_a_heat_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +193,10 @@ def test_ctrl_c_ends_a_sweep_and_keeps_what_is_done(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
-    assert said.strip().splitlines()[-1] == "orderkit: interrupted."
+    assert said.strip().splitlines()[-2:] == [
+        f"Finished cells are kept in {tmp_path}; the same command goes on with the rest.",
+        "orderkit: interrupted.",
+    ]
     assert list(tmp_path.glob("*.json"))
     group = process.pid
     while _alive(group) and time.monotonic() < deadline:

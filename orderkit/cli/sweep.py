@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from orderkit import sweep as library
 from orderkit.cli.types import SOME, Number, examples
 from orderkit.errors import UsageError
 from orderkit.show.printable import say
+from orderkit.sweep.figures import check_figure
 
 
 @click.command(
@@ -43,16 +45,19 @@ def sweep(settings: tuple[str, ...], **options: Any) -> int:
         from orderkit.show.chart import can_save  # noqa: PLC0415  matplotlib only for those who want a picture
 
         can_save(options["chart"])
-    from orderkit import sweep as library  # noqa: PLC0415  the lab only for those who sweep
-
-    frame = library.sweep(
-        grid,
-        notebook=options["notebook"],
-        folder=options["out"],
-        workers=options["workers"],
-        dask=options["dask"],
-        patience=options["timeout"],
-    )
+    check_figure(options["figure"])
+    try:
+        frame = library.sweep(
+            grid,
+            notebook=options["notebook"],
+            folder=options["out"],
+            workers=options["workers"],
+            dask=options["dask"],
+            patience=options["timeout"],
+        )
+    except KeyboardInterrupt:
+        say(f"Finished cells are kept in {options['out']}; the same command goes on with the rest.", err=True)
+        raise
     table = Path(options["out"]) / "table.csv"
     frame.to_csv(table, index=False)
     click.echo(library.varied(frame, grid, options["figure"]).to_string(index=False))

@@ -16,8 +16,8 @@ from typing import Any
 from orderkit.brokers import EmbeddedBroker
 from orderkit.lab.arrival import quick
 from orderkit.lab.experiment import experiment
+from orderkit.sweep.figures import FIGURES
 
-FIGURES = ("produced", "averaged", "dead", "skipped", "in_flight", "retries", "lost", "duplicated", "average")
 REPORT = re.compile(
     r"(\d+) produced = (\d+) averaged \+ (\d+) dead \+ (\d+) skipped \+ (\d+) in flight; (\d+) retries; "
     r"lost (\d+), duplicated (\d+); average (\d[\d.]*)"
