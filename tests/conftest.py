@@ -14,6 +14,7 @@ from xdist.workermanage import WorkerController
 from orderkit.brokers import ApacheBroker
 from orderkit.errors import OrderkitError
 from orderkit.members import patience
+from orderkit.show import logs
 
 DEAR = (
     "test_browser.py",
@@ -98,6 +99,17 @@ def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORDERKIT_STATE", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _log_lines_go_where_they_went() -> Iterator[None]:
+    """Take back where a command sends its log lines: it is a stream of its own test, closed afterwards."""
+    before = [(log, log.handlers[:], log.level, log.propagate) for log in (logs.ROOT, logs.KAFKA)]
+    yield
+    for log, handlers, level, propagate in before:
+        log.handlers[:] = handlers
+        log.setLevel(level)
+        log.propagate = propagate
 
 
 @pytest.fixture(scope="session")

@@ -276,7 +276,7 @@ def test_orders_that_never_arrive_are_failed_one_by_one(places: bool, monkeypatc
 
 @PLACES
 def test_a_producer_asked_to_stop_does_not_wait_for_a_broker_that_is_away(
-    places: bool, monkeypatch: pytest.MonkeyPatch
+    places: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`stop()` in an outage ends the run soon, be the client's queue full or not; what has no answer has failed."""
     monkeypatch.setattr("orderkit.producer.STOP_PATIENCE", 0.5)
@@ -285,6 +285,7 @@ def test_a_producer_asked_to_stop_does_not_wait_for_a_broker_that_is_away(
         work = InBackground(OrderProducer(connection, "orders", places=places), every=0.001)
         wait_for(lambda: work.producer.produced.acknowledged > 10)
         broker.down()
+        wait_for(lambda: "_ALL_BROKERS_DOWN" in caplog.text)  # until then answers may be on their way
         wait_for(lambda: work.producer.produced.waiting >= 20)
         assert work.stop() < 5
         broker.up()

@@ -126,18 +126,18 @@ class DeadLetterWriter:
     def _refuse(self, letter: Letter, error: object) -> None:
         if letter.part.gone:
             return  # its new owner writes it
+        told = error.str() if isinstance(error, KafkaError) else str(error)
+        kind = "dead-letter" if letter.topic == self.topic else "retry"
+        trouble = f"{kind} topic {letter.topic} refuses: {told}; {letter.part} waits, its offset stays"
+        if self.trouble is None:
+            log.warning("%s", trouble)
+        self.trouble = trouble  # first: who sees, in another thread, that a letter was refused finds out why
         if not letter.refusals:
             letter.part.refused += 1
         first, longest = PROBE
         letter.due = time.monotonic() + min(longest, first * 2.0 ** min(letter.refusals, 10))
         letter.refusals += 1
         self.refused.append(letter)
-        told = error.str() if isinstance(error, KafkaError) else str(error)
-        kind = "dead-letter" if letter.topic == self.topic else "retry"
-        trouble = f"{kind} topic {letter.topic} refuses: {told}; {letter.part} waits, its offset stays"
-        if self.trouble is None:
-            log.warning("%s", trouble)
-        self.trouble = trouble
 
     def serve(self, wait: float = 0.0) -> None:
         """Take in delivery reports for at most `wait` seconds, and offer refused letters again when they are due."""
