@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from orderkit import sweep as library
+from orderkit.cli.signals import Interrupted
 from orderkit.cli.types import SOME, Number, examples
 from orderkit.errors import UsageError
 from orderkit.show.printable import say
@@ -55,8 +56,8 @@ def sweep(settings: tuple[str, ...], **options: Any) -> int:
             dask=options["dask"],
             patience=options["timeout"],
         )
-    except KeyboardInterrupt:
-        say(f"Finished cells are kept in {options['out']}; the same command goes on with the rest.", err=True)
+    except Interrupted as end:
+        end.args = (f"interrupted. What is done is kept in {options['out']}; the same command goes on with the rest.",)
         raise
     table = Path(options["out"]) / "table.csv"
     frame.to_csv(table, index=False)
