@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import random
 import signal
@@ -48,10 +47,8 @@ def orderkit(*arguments: str, bootstrap: str | None = None, timeout: float = 60)
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def here(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `orderkit` in this process, where a process of its own would show nothing more."""
-    log, client_log = logging.getLogger("orderkit"), logging.getLogger("orderkit.kafka")
-    before = log.handlers[:], log.level, client_log.propagate
 
     def run(*arguments: str, bootstrap: str | None = None) -> subprocess.CompletedProcess[str]:
         monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
@@ -62,8 +59,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
             main([*arguments])
         return subprocess.CompletedProcess(arguments, int(end.value.code or 0), out.getvalue(), err.getvalue())
 
-    yield run
-    log.handlers[:], log.level, client_log.propagate = before
+    return run
 
 
 def environment(bootstrap: str | None) -> dict[str, str]:

@@ -27,9 +27,8 @@ SECRET = "hunter2-do-not-print"
 
 
 @pytest.fixture
-def lines() -> Iterator[list[dict[str, Any]]]:
+def lines() -> list[dict[str, Any]]:
     """Catch what the kit logs in JSON; the list fills when the test has ended its work and reads it."""
-    before = ROOT.handlers[:], ROOT.level, KAFKA.propagate
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     ROOT.handlers[:] = [handler]
@@ -39,9 +38,7 @@ def lines() -> Iterator[list[dict[str, Any]]]:
         def __iter__(self) -> Iterator[dict[str, Any]]:
             return iter([json.loads(line) for line in text.getvalue().splitlines()])
 
-    yield Lines()
-    ROOT.handlers[:], KAFKA.propagate = before[0], before[2]
-    ROOT.setLevel(before[1])
+    return Lines()
 
 
 def run_logged(kit: Kit, orders: int, averaged: bool = False, **settings: Any) -> Any:
@@ -164,16 +161,11 @@ def test_an_unknown_format_is_named() -> None:
 
 def test_text_is_back_after_a_command() -> None:
     """Every start of the command line sets the format anew."""
-    before = ROOT.handlers[:], ROOT.level, KAFKA.propagate
-    try:
-        to_stderr()
-        set_format("json")
-        to_stderr()
-        assert not isinstance(ROOT.handlers[0].formatter, JsonLines)
-        assert not KAFKA.propagate
-    finally:
-        ROOT.handlers[:], KAFKA.propagate = before[0], before[2]
-        ROOT.setLevel(before[1])
+    to_stderr()
+    set_format("json")
+    to_stderr()
+    assert not isinstance(ROOT.handlers[0].formatter, JsonLines)
+    assert not KAFKA.propagate
 
 
 def test_on_the_command_line_standard_error_is_nothing_but_json() -> None:

@@ -101,10 +101,8 @@ Cli = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def cli() -> Iterator[Cli]:
+def cli() -> Cli:
     """Run the command line in this process; give its status and all that it printed."""
-    log, client_log = logging.getLogger("orderkit"), logging.getLogger("orderkit.kafka")
-    before = log.handlers[:], log.level, client_log.propagate
 
     def run(*arguments: str, out: io.StringIO | None = None) -> tuple[int, str]:
         out = out or io.StringIO()
@@ -112,8 +110,7 @@ def cli() -> Iterator[Cli]:
             main([*arguments])
         return int(end.value.code or 0), out.getvalue()
 
-    yield run
-    log.handlers[:], log.level, client_log.propagate = before
+    return run
 
 
 @pytest.fixture(scope="module")
