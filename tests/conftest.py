@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
+from operator import itemgetter
 
 import pytest
 from xdist.scheduler import LoadGroupScheduling
@@ -22,7 +23,7 @@ DEAR = (
     "test_security.py",
     "test_wheel.py",
 )  # what each of these sets up is made once, in one worker
-LONG = *DEAR, "test_notebooks.py", "test_readme.py"  # begun last, they would be waited for
+HEAVY_BEGUN = 0.8  # of the run: begun later, what is heavy would be waited for at the end
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,12 +70,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups | 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave campaigns out, and begin with what takes long."""
+    """Leave campaigns out, and put the others in an order in which no core is idle for long."""
     if not config.getoption("--campaign"):
         long = [item for item in items if item.get_closest_marker("campaign")]
         items[:] = [item for item in items if not item.get_closest_marker("campaign")]
         config.hook.pytest_deselected(items=long)
-    items.sort(key=lambda item: item.path.name not in LONG and item.get_closest_marker("kafka") is None)
+    items[:] = well_ordered(items)
+
+
+def well_ordered(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Begin with what is dear, and spread what is heavy among all the others, most of which wait."""
+    dear = [item for item in items if item.path.name in DEAR]
+    heavy = [item for item in items if item not in dear and item.get_closest_marker("heavy")]
+    others = [item for item in items if item not in dear and item not in heavy]
+    places = [(HEAVY_BEGUN * i / len(heavy), item) for i, item in enumerate(heavy)]
+    places += [(i / len(others), item) for i, item in enumerate(others)]
+    return dear + [item for _, item in sorted(places, key=itemgetter(0))]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -243,6 +243,7 @@ def test_every_notebook_is_tested() -> None:
     assert all(len(some) >= 3 for some in SETS.values())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("where", ["elsewhere", pytest.param("project", marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=real(path.stem)) for path in NOTEBOOKS])
 def test_saved_outputs_are_what_comes_out_anywhere(path: Path, where: str, tmp_path: Path) -> None:
@@ -260,6 +261,7 @@ def test_saved_outputs_are_what_comes_out_anywhere(path: Path, where: str, tmp_p
     assert "passed" in said
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "some"),
     [pytest.param(name, slice(1), id=name, marks=[*real(name), *campaign(name, OTHERWISE)]) for name in SETS]
@@ -281,6 +283,7 @@ def test_parameters_change_the_run(name: str, some: slice, tmp_path: Path) -> No
         assert len(images(out)) == len(images(path))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", [pytest.param(name, marks=campaign(name, WRONGLY)) for name in WRONG])
 def test_a_wrong_parameter_stops_with_its_name(name: str, tmp_path: Path) -> None:
     """The last line says which parameter it is, and the run ends there; the notebook shows that line and no frames."""

@@ -21,6 +21,8 @@ from orderkit.cli.dlq import dlq
 from orderkit.cli.topics import topics
 from orderkit.kafka import LOCALHOST
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SETUP, TESTS, KNOBS, SWEEP, ENGINES, TERMINAL_1, TERMINAL_2, REAL, COMPOSE, CLUSTER = re.findall(
