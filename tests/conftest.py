@@ -70,12 +70,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups | 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave campaigns out, and put the others in an order in which no core is idle for long."""
+    """Leave campaigns out, and with several workers put the others in an order in which no core is idle for long."""
     if not config.getoption("--campaign"):
         long = [item for item in items if item.get_closest_marker("campaign")]
         items[:] = [item for item in items if not item.get_closest_marker("campaign")]
         config.hook.pytest_deselected(items=long)
-    items[:] = well_ordered(items)
+    if hasattr(config, "workerinput"):
+        items[:] = well_ordered(items)
 
 
 def well_ordered(items: list[pytest.Item]) -> list[pytest.Item]:
