@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PROOF = ROOT / "docs" / "proof.md"
 OUTCOME = re.compile(r"(\d+) (passed|failed|skipped|error|rerun)")
-FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", re.MULTILINE)
 LATE = re.compile(r"^RERUN (.+?)(?: - .*)?$", re.MULTILINE)
 FEW = 4  # names are told of so many tests
 FROZEN = re.compile(r"worker '\w+' crashed while running '([^']+)'")

@@ -302,13 +302,13 @@ def read_to_end(terminal: int) -> bytes:
     return written
 
 
-def lose_port_once(monkeypatch: pytest.MonkeyPatch, taken: int) -> list[object]:
+def lose_port_once(monkeypatch: pytest.MonkeyPatch, taken: int, listener: str = "PLAINTEXT") -> list[object]:
     """Let the next real broker look for ports, and find one that is taken; give a list that has an item a look."""
     free_ports, looks = apache.free_ports, list[object]()
 
     def unlucky(names: list[str]) -> dict[str, int]:
         looks.append(names)
-        return {**free_ports(names), **({"PLAINTEXT": taken} if len(looks) == 1 else {})}
+        return {**free_ports(names), **({listener: taken} if len(looks) == 1 else {})}
 
     monkeypatch.setattr(apache, "free_ports", unlucky)
     return looks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -165,8 +166,6 @@ def test_a_setting_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
 @pytest.mark.kafka
 def test_a_port_lost_in_a_race_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """When another program takes a port first, the broker looks for others; `up` on its own port says so instead."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         calls = lose_port_once(monkeypatch, taken.getsockname()[1])
         with ApacheBroker({}) as broker:
@@ -181,6 +180,17 @@ def test_a_port_lost_in_a_race_is_replaced(monkeypatch: pytest.MonkeyPatch) -> N
         assert broker._server.folder.exists()  # for its log
         broker._server.temporary = True
         broker._server.close()
+
+
+@pytest.mark.kafka
+def test_a_port_that_only_the_last_listener_lost_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka opens its listeners one by one, and the first answers before the last is refused its port and all end."""
+    listeners = {"PLAINTEXT": "PLAINTEXT", "SECOND": "PLAINTEXT", "LAST": "PLAINTEXT"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        calls = lose_port_once(monkeypatch, taken.getsockname()[1], "LAST")
+        with ApacheBroker({"orders": 1}, listeners=listeners) as broker:
+            assert len(calls) == 2
+            assert "orders" in Connection(broker.address("LAST")).metadata().topics
 
 
 PROGRAM = """

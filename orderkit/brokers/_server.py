@@ -25,7 +25,9 @@ JAVA_OPTIONS = [
     "-Xlog:disable",  # of Java's own lines keep the errors only
     "-Xlog:all=error:stderr",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",  # says STARTED
 ]
+STARTED = "Kafka Server started"  # once every listener has its port; the first answers before
 # Java's lines that say nothing of why it ended.
 CHATTER = "Picked up ", "NOTE: Picked up ", "OpenJDK 64-Bit Server VM warning", "WARNING: "
 
@@ -59,6 +61,11 @@ class Server:
     def running(self) -> bool:
         """Whether Java is there; not whether it answers."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def started(self) -> bool:
+        """Whether it has all its ports, by its own word."""
+        return STARTED in self.said
 
     def _command(self, *options: str) -> list[str]:
         home = self._way_home()

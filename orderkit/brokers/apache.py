@@ -164,7 +164,7 @@ class ApacheBroker:
             raise
 
     def _await(self) -> None:
-        """Wait until the broker answers: this one, and not another that took its port a moment ago."""
+        """Wait until the broker answers, at every listener: this one, and not another that took a port a moment ago."""
         admin, ours = Connection(self.address(self._plain), EAGER).admin(), cluster_of(self._server.data)
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
@@ -174,7 +174,7 @@ class ApacheBroker:
                 found = admin.list_topics(timeout=0.5)
             except KafkaException:
                 continue  # not yet
-            if found.brokers and found.cluster_id == ours:
+            if found.brokers and found.cluster_id == ours and self._server.started:
                 return
             time.sleep(0.01)
         raise OrderkitError(f"Apache Kafka does not answer after {START_LIMIT:g} s. Its log is {self._server.log}.")
