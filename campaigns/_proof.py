@@ -59,7 +59,7 @@ def pytest(*arguments: str) -> Result:
         sys.exit(f"pytest could not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     if done.returncode:
         log = ROOT / f"campaign-{time.time():.0f}.log"
-        log.write_text(done.stdout)
+        log.write_text(done.stdout + done.stderr)  # a worker's last words are in the second
         print(f"  kept in {log.name}", flush=True)
     return result
 
