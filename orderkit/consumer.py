@@ -134,7 +134,10 @@ class RetryingConsumer(Attempts):
             self.delivery.finish(list(self.member.parts.values()), deadline)
             patience = LEAVING
         finally:
-            self.member.close(patience)
+            try:
+                self.member.close(patience)
+            finally:
+                self.letters.close()
 
     @property
     def settled(self) -> bool:

@@ -231,3 +231,7 @@ class OrderProducer:
         """Wait until every order has its report: the client gives up in the end, and `stop` lets it do so soon."""
         while self.produced.waiting:
             self._wait(0.05)
+
+    def close(self) -> None:
+        """End the client and its connections; nothing can be produced any more."""
+        vars(self).pop("_client", None)  # else it would live until Python collects what refers to itself

@@ -128,6 +128,7 @@ class Run:
 
     def _produce(self) -> None:
         self.producer.run(islice(random_orders(self.seed), self.orders), self.producer.every)
+        self.producer.close()
 
     def _consume(self) -> None:
         try:

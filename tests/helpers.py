@@ -195,8 +195,11 @@ class Kit:
             if error is not None:
                 errors.append(error)
 
-        # An idempotent producer waits half a second for its id.
-        producer = self.connection.producer(enable_idempotence=False, message_max_bytes=16 * 1024 * 1024)
+        # An idempotent producer waits half a second for its id. The flush, which does not linger, sends a partition's
+        # records as one batch, and the embedded broker hands over a batch at a time.
+        producer = self.connection.producer(
+            enable_idempotence=False, linger_ms=1000, message_max_bytes=16 * 1024 * 1024
+        )
         for record in records:
             headers: Any = record.headers or None
             producer.produce(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,41 @@ def test_starts_and_stops_leave_nothing_behind() -> None:
     for seed in range(200 if os.environ.get("ORDERKIT_LONG") == "1" else 20):
         once(seed)
     wait_for(lambda: all(now <= before for now, before in zip(in_use(), held, strict=True)))
+
+
+def clients() -> int:
+    """Count this process's clients: each has one main thread."""
+    found = 0
+    for thread in SELF.joinpath("task").iterdir():
+        with suppress(OSError):  # it has ended
+            found += thread.joinpath("comm").read_text() == "rdk:main\n"
+    return found
+
+
+@pytest.mark.skipif(not SELF.joinpath("task").exists(), reason="only Linux shows a process's threads and files")
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("embedded", {"delivery": "at-least-once"}),
+        ("embedded", {"engine": "topics"}),
+        ("apache", {"delivery": "exactly-once"}),
+        ("apache", {"engine": "share"}),
+    ],
+)
+def test_what_has_ended_has_no_client(name: str, how: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    """A run closes all its clients, that of its dead letters too: they do not stay until Python collects garbage."""
+    broker = open_broker(name, request)
+    gc.collect()
+    gc.disable()
+    try:
+        before = clients()
+        run = Run(broker, orders=20, faults=Faults(1, **FAULTS), policy=AT_ONCE, **how).start()
+        during = clients()
+        assert run.wait(60).report().conserved
+        wait_for(lambda: clients() <= before)
+    finally:
+        gc.enable()
+    assert during >= before + 3  # of its producer, its consumer and its dead letters
 
 
 def test_an_interrupt_while_a_run_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

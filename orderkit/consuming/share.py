@@ -123,6 +123,7 @@ class ShareGroupConsumer(Loop):
     def close(self) -> None:
         """Leave the group; what is locked here is delivered to others."""
         self._client.close()
+        self.letters.close()
 
     @property
     def settled(self) -> bool:

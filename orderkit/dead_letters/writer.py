@@ -173,6 +173,11 @@ class DeadLetterWriter:
                 "Ask for the right to write to it; the offsets stay where they are."
             ) from None
 
+    def close(self) -> None:
+        """End the producer and its connections; what it has under way stays unacknowledged."""
+        self._lost = True
+        vars(self).pop("producer", None)  # else it would live until Python collects what refers to itself
+
     def forget(self, part: Partition) -> None:
         """Drop the refused letters of a partition that is somebody else's now; its offset did not move."""
         part.gone = True

@@ -62,11 +62,14 @@ class ExactlyOnce(Mode):
 
     def __init__(self, member: GroupMember, letters: DeadLetterWriter, opened: Callable[[], Producer | None]) -> None:
         super().__init__(member, letters, opened)
-        self._producer = letters.producer
         self._due = 0.0
         self._since: float | None = None  # when this transaction was first to be ended
         self._broken = False
         self._begin()
+
+    @property
+    def _producer(self) -> Producer:
+        return self._letters.producer
 
     def _begin(self) -> None:
         try:
@@ -185,7 +188,6 @@ class ExactlyOnce(Mode):
     def _open_again(self, why: str) -> None:
         """Go on with a new producer of the same name: what the old one left is undone by that."""
         log.warning("%s; a new one is opened", why)
-        self._producer = cast(Producer, self._opened())
-        self._letters.replace(self._producer)
+        self._letters.replace(cast(Producer, self._opened()))
         self._since = None
         self._begin()
