@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +128,8 @@ class Run:
             self.stop()
 
     def _produce(self) -> None:
-        self.producer.run(islice(random_orders(self.seed), self.orders), self.producer.every)
-        self.producer.close()
+        with closing(self.producer) as producer:
+            producer.run(islice(random_orders(self.seed), self.orders), producer.every)
 
     def _consume(self) -> None:
         try:

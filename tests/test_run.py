@@ -222,6 +222,9 @@ def test_a_run_of_nothing_is_over_at_once() -> None:
 
 
 SELF = Path("/proc/self")
+needs_proc = pytest.mark.skipif(
+    not SELF.joinpath("task").exists(), reason="only Linux shows a process's threads and files"
+)
 
 
 def in_use() -> tuple[int, int, int]:
@@ -233,7 +236,7 @@ def in_use() -> tuple[int, int, int]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not SELF.joinpath("task").exists(), reason="only Linux shows a process's threads and files")
+@needs_proc
 def test_starts_and_stops_leave_nothing_behind() -> None:
     """After many runs there are no more threads, files or sockets than after the first. `ORDERKIT_LONG=1`: 200 runs."""
 
@@ -261,14 +264,14 @@ def clients() -> set[str]:
     return found
 
 
-@pytest.mark.skipif(not SELF.joinpath("task").exists(), reason="only Linux shows a process's threads and files")
+@needs_proc
 @pytest.mark.parametrize(
     ("name", "how"),
     [
         ("embedded", {"delivery": "at-least-once"}),
         ("embedded", {"engine": "topics"}),
-        ("apache", {"delivery": "exactly-once"}),
-        ("apache", {"engine": "share"}),
+        pytest.param("apache", {"delivery": "exactly-once"}, marks=pytest.mark.kafka),
+        pytest.param("apache", {"engine": "share"}, marks=pytest.mark.kafka),
     ],
 )
 def test_what_has_ended_has_no_client(name: str, how: dict[str, Any], request: pytest.FixtureRequest) -> None:
