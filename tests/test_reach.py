@@ -155,6 +155,13 @@ def test_nothing_and_a_stranger_are_told_apart() -> None:
         assert what_listens(f"{host}:{port}") == ("unknown", "")
 
 
+def test_a_listener_may_take_its_time() -> None:
+    """The first answer of a broker that has just started takes a second and more; it is known all the same."""
+    with EmbeddedBroker({}) as starting:
+        starting.slow(1500)
+        assert what_listens(starting.bootstrap) == ("PLAINTEXT", "")
+
+
 @pytest.mark.parametrize(("named", "state"), [(True, "problem"), (False, "note")])
 def test_a_broker_that_somebody_asked_for_is_a_problem_when_it_is_away(named: bool, state: str) -> None:
     """Doctor notes that no broker runs at the default address; one that was named must be there."""

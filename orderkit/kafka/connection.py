@@ -24,7 +24,7 @@ from orderkit.kafka.names import (
     check_seconds,
     check_topic,
 )
-from orderkit.kafka.reach import ask_for_brokers, check_advertised, check_detour, explain_silence
+from orderkit.kafka.reach import Spoken, ask_for_brokers, check_advertised, check_detour, explain_silence
 from orderkit.kafka.settings import (
     CLIENT_SETTINGS,
     CONSUMER_SETTINGS,
@@ -120,12 +120,13 @@ class Connection:
         """
         check_seconds("timeout", timeout)
         told: list[KafkaError] = []
+        spoken: Spoken = {}
         protocol = self.config.get("security.protocol")
         admin = self._client(AdminClient, {}, {"error_cb": told.append})
         try:
-            found = ask_for_brokers(admin, timeout, partial(check_detour, self.bootstrap, protocol, told))
+            found = ask_for_brokers(admin, timeout, partial(check_detour, self.bootstrap, protocol, told, spoken))
         except KafkaException:
-            raise explain_silence(self.bootstrap, protocol, told) from None
+            raise explain_silence(self.bootstrap, protocol, told, spoken) from None
         places = [(broker.host, broker.port) for broker in found.brokers.values()]
         check_advertised(self.bootstrap, places, (protocol or "PLAINTEXT").upper())
         return found

@@ -7,7 +7,8 @@ import ssl
 import struct
 from contextlib import suppress
 
-BRIEFLY = 1.0  # seconds for a connection, or an answer
+BRIEFLY = 1.0  # seconds for a connection
+ANSWERED = 3.0  # seconds for an answer: the first one of a broker that has just started takes more than one
 METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18  # numbers of requests
 UNSUPPORTED_SASL_MECHANISM = 33
 ASIDE = 0x7F  # a correlation id of ours
@@ -16,7 +17,9 @@ ASIDE = 0x7F  # a correlation id of ours
 def connect(place: str) -> socket.socket:
     """Connect to `host:port`; raises OSError."""
     host, _, port = place.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout=BRIEFLY)
+    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=BRIEFLY)
+    connection.settimeout(ANSWERED)
+    return connection
 
 
 def trusting() -> ssl.SSLContext:
@@ -39,13 +42,17 @@ def what_listens(place: str) -> tuple[str, str]:
         connect(place).close()
     except OSError:
         return "", ""
-    with suppress(OSError), connect(place) as plain:
-        if (mechanisms := _mechanisms(plain)) is not None:
-            return ("SASL_PLAINTEXT", mechanisms) if mechanisms else ("PLAINTEXT", "")
+    try:
+        with connect(place) as plain:
+            if (mechanisms := _mechanisms(plain)) is not None:
+                return ("SASL_PLAINTEXT", mechanisms) if mechanisms else ("PLAINTEXT", "")
+    except TimeoutError:
+        return "unknown", ""  # a listener with TLS would have hung up
+    except OSError:
+        pass
     with suppress(OSError), connect(place) as plain, trusting().wrap_socket(plain) as secret:
-        with suppress(OSError):  # a listener that wants our certificate hangs up here
-            if mechanisms := _mechanisms(secret):
-                return "SASL_SSL", mechanisms
+        if mechanisms := _mechanisms(secret):  # a listener that wants our certificate hangs up here
+            return "SASL_SSL", mechanisms
         return "SSL", ""
     return "unknown", ""
 
@@ -81,13 +88,19 @@ def brokers(connection: socket.socket) -> list[tuple[str | None, int]]:
 
 
 def ask(connection: socket.socket, request: int, version: int, body: bytes) -> bytes | None:
-    """Make one request of Kafka's protocol; give what follows the answer's header, `None` when it is no answer."""
+    """Make one request of Kafka's protocol; give what follows the answer's header, `None` when it is no answer.
+
+    Raises:
+        TimeoutError: neither an answer nor an end of the connection.
+    """
     frame = struct.pack(">hhih", request, version, ASIDE, -1) + body
     try:
         connection.sendall(struct.pack(">i", len(frame)) + frame)
         header = _read(connection, 8)
         size, correlation = struct.unpack(">ii", header)
         return _read(connection, min(size - 4, 65_536)) if correlation == ASIDE else None
+    except TimeoutError:
+        raise
     except (OSError, struct.error):
         return None
 

@@ -23,6 +23,7 @@ REFUSALS = {
     KafkaError._AUTHENTICATION: "The broker at {} refuses this user or password",
     KafkaError._SSL: "No Kafka broker answers at {} that TLS lets us talk to",
 }
+Spoken = dict[str, tuple[str, str]]  # by place, what `what_listens` found there
 
 _reached: set[tuple[str, int]] = set()  # in this process
 
@@ -96,26 +97,29 @@ def _greet(host: str, port: int, protocol: str) -> None:
 def _reason(error: BaseException | None) -> str:
     if isinstance(error, socket.gaierror):
         return "no such host"
+    if isinstance(error, TimeoutError):
+        return "no answer"
     return str(getattr(error, "strerror", None) or error or "no answer").lower()
 
 
-def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError]) -> None:
+def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError], spoken: Spoken) -> None:
     """Find out whether a client hears nothing because the broker speaks otherwise, or sends it to where it cannot go.
 
     Args:
         asked: where the client asked first.
         protocol: its `security.protocol`.
         told: what it heard meanwhile.
+        spoken: what each of the places speaks is noted here.
 
     Raises:
         OrderkitError: that is so.
     """
     ours, places = (protocol or "PLAINTEXT").upper(), asked.split(",")
-    theirs = {place: what_listens(place)[0] for place in places}
-    if all(heard not in {"", "unknown", ours} for heard in theirs.values()):
-        raise explain_silence(asked, protocol, told)
+    spoken.update({place: what_listens(place) for place in places})
+    if all(spoken[place][0] not in {"", "unknown", ours} for place in places):
+        raise explain_silence(asked, protocol, told, spoken)
     for place in places:
-        if theirs[place] != ours:
+        if spoken[place][0] != ours:
             continue
         found: list[tuple[str | None, int]] = []
         with suppress(OSError), connect(place) as plain:
@@ -131,17 +135,18 @@ def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError]) -
             check_advertised(place, found, ours)
 
 
-def explain_silence(asked: str, protocol: str | None, told: Sequence[KafkaError]) -> OrderkitError:
+def explain_silence(asked: str, protocol: str | None, told: Sequence[KafkaError], spoken: Spoken) -> OrderkitError:
     """Say why no broker answered.
 
     Args:
         asked: where.
         protocol: the client's `security.protocol`.
         told: what the client heard meanwhile.
+        spoken: what each of the places was found to speak.
     """
     ours = (protocol or "PLAINTEXT").upper()
     place = asked.partition(",")[0]
-    theirs, mechanisms = what_listens(place)
+    theirs, mechanisms = spoken[place]
     if theirs not in {"", "unknown", ours}:
         with_sasl = f", with its sasl.mechanism ({mechanisms}), name and password" if mechanisms else ""
         return OrderkitError(
