@@ -20,7 +20,9 @@ from orderkit.show import logs
 DEAR = (
     "test_browser.py",
     "test_promises.py",
+    "test_reach.py",
     "test_security.py",
+    "test_transactions.py",
     "test_wheel.py",
 )  # what each of these sets up is made once, in one worker
 HEAVY_BEGUN = 0.8  # of the run: begun later, what is heavy would be waited for at the end
