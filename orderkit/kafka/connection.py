@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, ShareConsumer, TopicPartition
@@ -24,7 +23,7 @@ from orderkit.kafka.names import (
     check_seconds,
     check_topic,
 )
-from orderkit.kafka.reach import Spoken, ask_for_brokers, check_advertised, check_detour, explain_silence
+from orderkit.kafka.reach import ask_for_brokers, check_advertised
 from orderkit.kafka.settings import (
     CLIENT_SETTINGS,
     CONSUMER_SETTINGS,
@@ -120,13 +119,9 @@ class Connection:
         """
         check_seconds("timeout", timeout)
         told: list[KafkaError] = []
-        spoken: Spoken = {}
         protocol = self.config.get("security.protocol")
         admin = self._client(AdminClient, {}, {"error_cb": told.append})
-        try:
-            found = ask_for_brokers(admin, timeout, partial(check_detour, self.bootstrap, protocol, told, spoken))
-        except KafkaException:
-            raise explain_silence(self.bootstrap, protocol, told, spoken) from None
+        found = ask_for_brokers(admin, timeout, self.bootstrap, protocol, told)
         places = [(broker.host, broker.port) for broker in found.brokers.values()]
         check_advertised(self.bootstrap, places, (protocol or "PLAINTEXT").upper())
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -28,28 +28,28 @@ Spoken = dict[str, tuple[str, str]]  # by place, what `what_listens` found there
 _reached: set[tuple[str, int]] = set()  # in this process
 
 
-def ask_for_brokers(admin: AdminClient, timeout: float, look: Callable[[], None]) -> ClusterMetadata:
-    """Ask a cluster what it has.
+def ask_for_brokers(
+    admin: AdminClient, timeout: float, asked: str, protocol: str | None, told: Sequence[KafkaError]
+) -> ClusterMetadata:
+    """Ask a cluster what it has; when no answer comes soon, and in the end, look why.
 
     Args:
         admin: a client.
         timeout: seconds.
-        look: called when no answer comes soon, and in the end; raises where none can come.
+        asked: where the client asks first.
+        protocol: its `security.protocol`.
+        told: what it hears meanwhile.
 
     Raises:
-        KafkaException: no answer.
+        OrderkitError: no answer, and why.
     """
-    found: ClusterMetadata
     for wait in (min(SOON, timeout), timeout - min(SOON, timeout)):
-        try:
-            found = admin.list_topics(timeout=wait)
-        except KafkaException as error:
-            silence = error
-            admin.poll(0)  # what it was told meanwhile
-            look()
-        else:
-            return found
-    raise silence
+        with suppress(KafkaException):
+            return admin.list_topics(timeout=wait)
+        admin.poll(0)  # what it was told meanwhile
+        spoken = {place: what_listens(place) for place in asked.split(",")}
+        check_detour(asked, protocol, told, spoken)
+    raise explain_silence(asked, protocol, told, spoken)
 
 
 def check_advertised(asked: str, places: Iterable[tuple[str | None, int]], protocol: str) -> None:
@@ -109,17 +109,16 @@ def check_detour(asked: str, protocol: str | None, told: Sequence[KafkaError], s
         asked: where the client asked first.
         protocol: its `security.protocol`.
         told: what it heard meanwhile.
-        spoken: what each of the places speaks is noted here.
+        spoken: what each of the places was found to speak.
 
     Raises:
         OrderkitError: that is so.
     """
-    ours, places = (protocol or "PLAINTEXT").upper(), asked.split(",")
-    spoken.update({place: what_listens(place) for place in places})
-    if all(spoken[place][0] not in {"", "unknown", ours} for place in places):
+    ours = (protocol or "PLAINTEXT").upper()
+    if all(theirs not in {"", "unknown", ours} for theirs, _ in spoken.values()):
         raise explain_silence(asked, protocol, told, spoken)
-    for place in places:
-        if spoken[place][0] != ours:
+    for place, (theirs, _) in spoken.items():
+        if theirs != ours:
             continue
         found: list[tuple[str | None, int]] = []
         with suppress(OSError), connect(place) as plain:
