@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 from _proof import pytest, record
 
@@ -25,19 +25,25 @@ def main() -> int:
     """Run the suite so many times, and note the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20)
-    times = parser.parse_args().times
-    results = []
+    parser.add_argument("--busy", action="store_true", help="every run beside such a process, not every other")
+    options = parser.parse_args()
+    times = options.times
+    calm, busy = [], []
     for number in range(times):
-        with beside_a_busy_process() if number % 2 else nullcontext():
-            results.append(pytest("-n", "5"))
-        print(f"{number + 1} {'busy' if number % 2 else 'calm'}: {results[-1]}", flush=True)
+        if options.busy or number % 2:
+            with beside_a_busy_process():
+                busy.append(pytest("-n", "5"))
+            print(f"{number + 1} busy: {busy[-1]}", flush=True)
+        else:
+            calm.append(pytest("-n", "5"))
+            print(f"{number + 1} calm: {calm[-1]}", flush=True)
+    results = calm + busy
     green = sum(not result.failed for result in results)
     names = sorted({name for result in results for name in (*result.failed, *result.late, *result.frozen)})
-    minutes = [f"{max(r.minutes for r in some):.1f}" for some in (results[::2], results[1::2]) if some]
-    figures = f"{green} of {times} green; at most {' min, busy '.join(minutes)} min; failed or late: "
-    record(
-        "steady", f"python campaigns/steady.py --times {times}", "of each test", figures + (", ".join(names) or "none")
-    )
+    minutes = [f"{word}{max(r.minutes for r in some):.1f} min" for word, some in (("", calm), ("busy ", busy)) if some]
+    figures = f"{green} of {times} green; at most {', '.join(minutes)}; failed or late: {', '.join(names) or 'none'}"
+    command = f"python campaigns/steady.py --times {times}{' --busy' if options.busy else ''}"
+    record("steady", command, "of each test", figures)
     return int(green < times)
 
 
