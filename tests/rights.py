@@ -10,6 +10,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourcePatternType,
     ResourceType,
 )
+from helpers import wait_for
 
 from orderkit.brokers import ApacheBroker
 
@@ -17,7 +18,7 @@ AUTHORIZER = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.Sta
 
 
 class Rights:
-    """What the user bob may do, changed while others run."""
+    """What the user bob may do, changed while others run; what is changed holds when a call returns."""
 
     def __init__(self, broker: ApacheBroker) -> None:
         self._admin = broker.connection.admin()
@@ -27,15 +28,20 @@ class Rights:
         allow = AclPermissionType.ALLOW
         return AclBinding(kind, name, ResourcePatternType.LITERAL, "User:bob", "*", operation, allow)
 
+    @staticmethod
+    def _all_on(kind: ResourceType, name: str) -> AclBindingFilter:
+        anything = AclOperation.ANY, AclPermissionType.ANY
+        return AclBindingFilter(kind, name, ResourcePatternType.LITERAL, "User:bob", None, *anything)  # type: ignore[arg-type]  # any host
+
     def grant(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
         """Allow operations on one topic, group or transactional id."""
         bindings = [self._binding(kind, name, operation) for operation in operations]
         for future in self._admin.create_acls(bindings).values():
             future.result(20)
+        wait_for(lambda: set(bindings) <= set(self._admin.describe_acls(self._all_on(kind, name)).result(20)))
 
     def take(self, kind: ResourceType, name: str) -> None:
         """Take all rights on one topic or group away."""
-        anything = AclOperation.ANY, AclPermissionType.ANY
-        wanted = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, "User:bob", None, *anything)  # type: ignore[arg-type]  # any host
-        for future in self._admin.delete_acls([wanted]).values():
+        for future in self._admin.delete_acls([self._all_on(kind, name)]).values():
             future.result(20)
+        wait_for(lambda: not self._admin.describe_acls(self._all_on(kind, name)).result(20))

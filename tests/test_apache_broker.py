@@ -18,6 +18,7 @@ from orderkit.brokers._fallen import GIVEN_UP
 from orderkit.brokers._server import PortTaken, Server
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.kafka.configs import GROUP, change_config, read_config
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C and kill -9 are POSIX signals")
 
@@ -78,9 +79,6 @@ def test_a_misspelt_topic_is_not_created(apache: ApacheBroker) -> None:
 @pytest.mark.kafka
 def test_share_groups_and_their_dead_letters_are_on(apache: ApacheBroker) -> None:
     """Kafka's own dead-letter queue for share groups can be configured."""
-    from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-    from confluent_kafka.admin._resource import ResourceType
-
     wanted = {
         "share.auto.offset.reset": "earliest",
         "share.delivery.count.limit": "3",
@@ -90,13 +88,10 @@ def test_share_groups_and_their_dead_letters_are_on(apache: ApacheBroker) -> Non
     }
     apache.create_topics({"shared": 1})
     apache.connection.create_topics({"dlq.share": 1}, {"errors.deadletterqueue.group.enable": "true"})
-    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()]
     admin = apache.connection.admin()
-    resource = ConfigResource(ResourceType.GROUP, "sharers", incremental_configs=entries)
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result(20)
-    [described] = admin.describe_configs([ConfigResource(ResourceType.GROUP, "sharers")]).values()
-    assert {name: described.result(20)[name].value for name in wanted} == wanted
+    change_config(admin, GROUP, "sharers", wanted)
+    there = read_config(admin, GROUP, "sharers")
+    assert {name: there[name] for name in wanted} == wanted
 
 
 @pytest.mark.kafka

@@ -10,12 +10,6 @@ from itertools import pairwise
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 from helpers import (
     AT_ONCE,
     BROKERS,
@@ -38,6 +32,7 @@ from orderkit.consuming.partition import Partition
 from orderkit.consuming.saved import Saved
 from orderkit.dead_letters import read_topic
 from orderkit.errors import OrderkitError, UsageError
+from orderkit.kafka.configs import TOPIC, change_config
 from orderkit.members.commits import saved_with
 from orderkit.orders.faults import Faults
 from orderkit.orders.order import Order
@@ -190,27 +185,19 @@ def test_exactly_once_waits_for_a_refused_dead_letter(apache: ApacheBroker) -> N
     """While the dead-letter topic refuses, transactions are undone and the offset stays; then all goes on by itself."""
     kit, orders = Kit(1, apache), take_orders(20)
     big = [Record(b"\xff" * 3000)]
-    alter(kit, {"max.message.bytes": "1000"})
+    admin = kit.connection.admin()
+    change_config(admin, TOPIC, kit.dead_letters, {"max.message.bytes": "1000"})
     kit.send_orders(orders)
     kit.send(big)
     consumer = kit.consumer(delivery="exactly-once", policy=AT_ONCE)
     with Background(consumer):
         wait_for(lambda: consumer.letters.trouble)
         assert kit.offsets().get(0, 0) <= 20
-        alter(kit, {"max.message.bytes": "1000000"})
+        change_config(admin, TOPIC, kit.dead_letters, {"max.message.bytes": "1000000"})
         wait_for(kit.settled)
     assert len(kit.letters()) == 1
     assert kit.state().average == average_of(orders)
     assert account(consumer.ledger, kit.state(), kit.topic).conserved
-
-
-def alter(kit: Kit, config: dict[str, str]) -> None:
-    """Change the configuration of the dead-letter topic."""
-    entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in config.items()]
-    resource = ConfigResource(ResourceType.TOPIC, kit.dead_letters, incremental_configs=entries)
-    admin = kit.connection.admin()
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result()
 
 
 @pytest.mark.kafka

@@ -22,6 +22,7 @@ from orderkit.dead_letters import LetterFilter, header_list, read_topic
 from orderkit.dead_letters.dialects import ORIGINAL_VALUE
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.kafka.configs import TOPIC, change_config
 from orderkit.letter_files import bookmark as bookmarks
 from orderkit.letter_files.columns import KINDS, letters_frame
 from orderkit.letter_files.copies import COLUMNS
@@ -410,10 +411,11 @@ def test_a_letter_that_the_target_refuses_is_named_and_the_import_goes_on(apache
         producer.produce(source, value, b"k", 0)
     assert producer.flush(30) == 0
     export_letters(apache.connection, source, path := tmp_path / "l.jsonl")
-    _alter(apache.connection, target, "1000000")
+    admin = apache.connection.admin()
+    change_config(admin, TOPIC, target, {"max.message.bytes": "1000000"})
     with pytest.raises(OrderkitError, match=r"line 2 could not be written: .*(size|large)"):
         bring_back(apache.connection, path, target)
-    _alter(apache.connection, target, "20000000")
+    change_config(admin, TOPIC, target, {"max.message.bytes": "20000000"})
     wait_for(lambda: _goes_on(apache.connection, path, target), 60)
     assert sorted(letters_of(apache.connection, target)) == sorted(letters_of(apache.connection, source))
 
@@ -426,13 +428,3 @@ def _goes_on(connection: Connection, path: Path, target: str) -> bool:
         time.sleep(0.2)
         return False
     return True
-
-
-def _alter(connection: Connection, topic: str, size: str) -> None:
-    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
-
-    entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
-    admin = connection.admin()
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result(20)

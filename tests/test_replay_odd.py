@@ -15,12 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 from helpers import Kit, Record, average_of, open_broker, rarely, shorten_sessions, wait_for, within
 from test_replay import dead_thirds, other_topic, replay, replayed
 
@@ -28,6 +22,7 @@ from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import DeadLetterRecord, Headers, LetterFilter, Where
 from orderkit.dead_letters.payload import PayloadReader
 from orderkit.errors import OrderkitError
+from orderkit.kafka.configs import TOPIC, change_config
 from orderkit.letter_files.values import Values
 from orderkit.orders.schemas import read_schema
 from orderkit.replay import job as replaying
@@ -153,22 +148,13 @@ def test_values_that_are_no_orders_are_chosen_and_mended_too(tmp_path: Path) -> 
     assert back == {mark + b"\x06ann\x04": values[0], b'{"who":"ann","cents":2}': values[1]}
 
 
-def allow(kit: Kit, topic: str, size: int) -> None:
-    """Let a topic take records of so many bytes."""
-    more = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
-    admin = kit.connection.admin()
-    for future in admin.incremental_alter_configs(
-        [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[more])]
-    ).values():
-        future.result(20)
-
-
 @pytest.mark.kafka
 @pytest.mark.parametrize("exactly_once", [False, True])
 def test_a_letter_that_is_too_large_stays_and_others_go_on(apache: ApacheBroker, exactly_once: bool) -> None:
     """A letter of 16 MB whose target takes 1 MB is counted and stays; the rest moves; once it may, it goes, too."""
     kit = Kit(2, apache)
-    allow(kit, kit.topic, 20_000_000)
+    admin, large_records = kit.connection.admin(), {"max.message.bytes": "20000000"}
+    change_config(admin, TOPIC, kit.topic, large_records)
     wait_for(rarely(lambda: _takes(kit, kit.topic, 16 * 1024 * 1024 - 2000)))
     small = [replace(letter(kit.dead_letters, offset=str(i).encode()), partition=i % 2) for i in range(20)]
     kit.send(small)
@@ -178,7 +164,7 @@ def test_a_letter_that_is_too_large_stays_and_others_go_on(apache: ApacheBroker,
     assert (large.waiting, large.failed, large.targets) == (before, before, {kit.dead_letters: 20})
     assert len(replayed(kit, kit.dead_letters)) == 20
     assert Replay(kit.connection, kit.topic, exactly_once=exactly_once).run().counts == {"refused": before}
-    allow(kit, kit.dead_letters, 20_000_000)
+    change_config(admin, TOPIC, kit.dead_letters, large_records)
 
     def goes() -> bool:
         report = Replay(kit.connection, kit.topic, exactly_once=exactly_once).run()

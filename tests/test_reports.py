@@ -20,12 +20,6 @@ from typing import Any
 import fastavro
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 from helpers import AT_ONCE, Background, Kit, Record, average_of, read_to_end, take_orders, wait_for, within
 from test_cli import orderkit, running, wait_for_output
 from test_reach import free_port, silent
@@ -36,6 +30,7 @@ from test_topic_logs import Cut
 from orderkit.account.audit import account
 from orderkit.brokers import ApacheBroker
 from orderkit.dead_letters import read_topic
+from orderkit.kafka.configs import TOPIC, change_config
 from orderkit.ledger import Ledger
 from orderkit.orders.avro import Codec
 from orderkit.orders.order import Order
@@ -77,11 +72,7 @@ def numbers(report: dict[str, Any]) -> tuple[int, int, int, int, int]:
 
 def configure(kit: Kit, topic: str, name: str, value: str) -> None:
     """Set a property of a topic."""
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin = kit.connection.admin()
-    for done in admin.incremental_alter_configs([resource]).values():
-        done.result()
+    change_config(kit.connection.admin(), TOPIC, topic, {name: value})
 
 
 def one_line(done: subprocess.CompletedProcess[str], status: int) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from certificates import Certificates
 from confluent_kafka import KafkaError, Message
-from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import AclOperation, AdminClient, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from helpers import AT_ONCE, Background, Kit, soon, take_orders, wait_for
 from rights import AUTHORIZER, Rights
@@ -95,7 +95,14 @@ def secured(apache: ApacheBroker, tmp_path_factory: pytest.TempPathFactory) -> I
         admin = broker.connection.admin()
         for future in admin.alter_user_scram_credentials([user]).values():
             future.result(20)
+        wait_for(lambda: knows(admin, USER))
         yield Secured(broker, certificates, folder)
+
+
+def knows(admin: AdminClient, user: str) -> bool:
+    """Whether a broker has heard of a user with SCRAM; the controller has a moment before."""
+    there: Any = admin.describe_user_scram_credentials()
+    return user in there.result(20)
 
 
 def round_trip(connection: Connection, value: bytes) -> bytes | None:

@@ -149,7 +149,7 @@ def broker_that_says(answer: dict[str, str] | KafkaException) -> Connection:
         is_embedded = False
 
         def admin(self) -> Any:
-            return SimpleNamespace(describe_configs=lambda _resources: {None: asked})
+            return SimpleNamespace(describe_configs=lambda _resources, **_options: {None: asked})
 
         def partitions(self, topic: str, option: str = "--topic") -> list[int]:
             return [0] if topic and option else []

@@ -44,7 +44,6 @@ class Cut(Kit):
     def make_anew(self, orders: Sequence[Order] = ()) -> None:
         """Delete the topic, create it again, and write orders."""
         self.connection.delete_topics([self.topic])
-        wait_for(lambda: self.topic not in self.connection.metadata().topics)
         self.connection.create_topics({self.topic: self.partitions})
         self.send_orders(orders)
 
@@ -248,7 +247,6 @@ def test_compaction_is_no_loss(apache: ApacheBroker) -> None:
     """Offsets that compaction took out of the middle and the end of a log are no orders, and no loss."""
     kit = Cut(broker=apache)
     kit.connection.delete_topics([kit.topic])
-    wait_for(lambda: kit.topic not in kit.connection.metadata().topics)
     eager = {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.001"}
     kit.connection.create_topics({kit.topic: 1}, eager)
     orders = take_orders(20)

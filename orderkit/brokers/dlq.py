@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
 
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.kafka.configs import GROUP, change_config, read_config
 from orderkit.kafka.names import check_group, check_topic
 
 LIMITS = (2, 10)  # deliveries: what Kafka allows as a group's limit
@@ -38,11 +31,12 @@ def prepare(connection: Connection, group: str, max_attempts: int) -> str:
     """
     admin = connection.admin()
     try:
-        broker_dlq = str(_group_configs(admin, group)[BROKER_DLQ].value or "")
+        broker_dlq = _dlq_of(admin, group)
         limit = max_attempts + (not broker_dlq)
         if not LIMITS[0] <= limit <= LIMITS[1]:
             raise UsageError(f"A share group counts {LIMITS[0]} to {LIMITS[1]} deliveries, and {limit} are wanted.")
-        set_group(admin, group, {"share.auto.offset.reset": "earliest", "share.delivery.count.limit": str(limit)})
+        config = {"share.auto.offset.reset": "earliest", "share.delivery.count.limit": str(limit)}
+        change_config(admin, GROUP, group, config)
     except KafkaException as error:
         told = error.args[0]
         hint = f" The broker may be too old: this needs {NEEDED}." if told.code() in TOO_OLD else ""
@@ -50,30 +44,17 @@ def prepare(connection: Connection, group: str, max_attempts: int) -> str:
     return broker_dlq
 
 
-def _group_configs(admin: AdminClient, group: str) -> dict[str, Any]:
-    """Read the configs of a share group.
+def _dlq_of(admin: AdminClient, group: str) -> str:
+    """Ask for a share group's own dead-letter topic; there may be none.
 
     Raises:
         OrderkitError: the broker is too old.
-        KafkaException: the broker does not give them.
+        KafkaException: the broker does not tell.
     """
-    (described,) = admin.describe_configs([ConfigResource(ResourceType.GROUP, group)]).values()
-    there: dict[str, Any] = described.result()
+    there = read_config(admin, GROUP, group)
     if BROKER_DLQ not in there:
         raise OrderkitError(f"This broker has no dead-letter queues for share groups: {NEEDED} has them.")
-    return there
-
-
-def set_group(admin: AdminClient, group: str, config: dict[str, str]) -> None:
-    """Set configs of a share group.
-
-    Raises:
-        KafkaException: the broker does not take one.
-    """
-    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()]
-    resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=entries)
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result()
+    return there[BROKER_DLQ]
 
 
 def use_broker_dlq(connection: Connection, group: str, topic: str, partitions: int) -> None:
@@ -96,9 +77,10 @@ def use_broker_dlq(connection: Connection, group: str, topic: str, partitions: i
         raise UsageError(f"The embedded broker has no share groups; this needs {NEEDED}.")
     admin = connection.admin()
     try:
-        _group_configs(admin, group)
+        _dlq_of(admin, group)
         connection.create_topics({topic: partitions}, {**DLQ_CONFIG, "errors.deadletterqueue.group.enable": "true"})
-        set_group(admin, group, {BROKER_DLQ: topic, "errors.deadletterqueue.copy.record.enable": "true"})
+        config = {BROKER_DLQ: topic, "errors.deadletterqueue.copy.record.enable": "true"}
+        change_config(admin, GROUP, group, config)
     except KafkaException as error:
         raise OrderkitError(
             f"The broker does not dead-letter into {topic!r}: {error.args[0].str()}. {NEEDED} does."

@@ -8,18 +8,17 @@ from typing import Any
 
 import click
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
 from orderkit.brokers.dlq import use_broker_dlq
 from orderkit.cli.options import checked, connection_options, make_connection, topic_options
 from orderkit.cli.types import SOME, Commands, examples
 from orderkit.dead_letters import DLQ_CONFIG
 from orderkit.kafka import Connection
+from orderkit.kafka.configs import TOPIC, read_config
 from orderkit.kafka.names import check_group, check_topic
 from orderkit.replay.journal import SUFFIX
 from orderkit.show.printable import say
 
-PATIENCE = 8.0  # seconds for a topic's settings
 RUN_TOPIC = re.compile(rf"orders\.[0-9a-f]{{8}}(\.dlq|\..+\.retry\.\d+)?({re.escape(SUFFIX)})?")
 
 
@@ -96,13 +95,11 @@ def _settings(connection: Connection, topic: str) -> str:
     """Say in words what a broker has set for a topic; the embedded one tells nothing."""
     if connection.is_embedded:
         return ""
-    admin = connection.admin()
-    (asked,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]).values()
     try:
-        found = asked.result(PATIENCE)
+        found = read_config(connection.admin(), TOPIC, topic)
     except KafkaException as error:
         return f"settings not told: {error.args[0].str()}"
-    return "; ".join(tell(found[name].value) for name, tell in SETTINGS.items() if name in found)
+    return "; ".join(tell(found[name]) for name, tell in SETTINGS.items() if name in found)
 
 
 def _kept(milliseconds: str) -> str:

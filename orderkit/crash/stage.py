@@ -8,17 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Self, TypeVar
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from orderkit.brokers.far import FarBroker
 from orderkit.crash.plan import SESSION
 from orderkit.dead_letters.writer import DLQ_CONFIG
 from orderkit.errors import OrderkitError
+from orderkit.kafka.configs import TOPIC, change_config
 
 CLIENTS = {
     "session.timeout.ms": str(int(SESSION * 1000)),
@@ -62,26 +57,16 @@ class Stage:
 
     def refuse(self, topic: str) -> None:
         """Let a topic refuse every record."""
-        self._limit(topic, TINY)
+        change_config(self.near.admin(), TOPIC, topic, {"max.message.bytes": TINY})
 
     def accept(self, topic: str) -> None:
         """Let it take records again."""
-        self._limit(topic, DLQ_CONFIG["max.message.bytes"])
-
-    def _limit(self, topic: str, size: str) -> None:
-        entry = ConfigEntry("max.message.bytes", size, incremental_operation=AlterConfigOpType.SET)
-        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-        admin = self.near.admin()
-        for future in admin.incremental_alter_configs([resource]).values():
-            future.result()
+        change_config(self.near.admin(), TOPIC, topic, {"max.message.bytes": DLQ_CONFIG["max.message.bytes"]})
 
     def delete(self, topic: str) -> None:
         """Delete a topic, and wait until it is gone."""
         if topic in self.near.metadata().topics:  # an attempt before this one may have succeeded
             self.near.delete_topics([topic])
-        deadline = time.monotonic() + 10
-        while topic in self.near.metadata().topics and time.monotonic() < deadline:
-            time.sleep(0.05)
 
     def insist(self, change: Callable[[], Answer]) -> Answer:
         """Make a change until it succeeds: another injury may have taken the broker away for a moment."""

@@ -1,4 +1,4 @@
-"""Questions about a group, asked again while the brokers decide who has it."""
+"""Questions that are asked again: while brokers decide who has a group, and until they know of a change."""
 
 from __future__ import annotations
 
@@ -47,3 +47,21 @@ def ask(call: Callable[[], Answer], patience: float, passes: Callable[[KafkaErro
             if not passes(error.args[0]) or time.monotonic() > deadline:
                 raise
             time.sleep(PAUSE)
+
+
+def comes_true(seen: Callable[[], bool], patience: float = 10.0) -> bool:
+    """Ask until a broker knows of a change: it hears of it a moment after the controller has said yes.
+
+    Args:
+        seen: asks, and says whether it knows.
+        patience: seconds after which it is given up.
+
+    Returns:
+        Whether it knew in time.
+    """
+    deadline = time.monotonic() + patience
+    while not seen():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

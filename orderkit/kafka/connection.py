@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from orderkit.errors import OrderkitError, UsageError
+from orderkit.kafka.asking import comes_true
 from orderkit.kafka.names import (
     PARTITIONS,
     check_address,
@@ -187,17 +188,11 @@ class Connection:
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise OrderkitError(f"Topic {name!r} cannot be created: {error.args[0].str()}.") from None
-        self._await_topics(missing)
+        comes_true(lambda: missing.keys() <= self.metadata().topics.keys())
         return list(missing)
 
-    def _await_topics(self, names: Iterable[str], timeout: float = 10.0) -> None:
-        """Wait until the brokers know new topics; they hear of them a moment after the controller has said yes."""
-        deadline = time.monotonic() + timeout
-        while set(names) - set(self.metadata().topics) and time.monotonic() < deadline:
-            time.sleep(0.02)
-
     def delete_topics(self, names: Sequence[str]) -> None:
-        """Delete topics with all that is in them.
+        """Delete topics with all that is in them, and wait until they are gone.
 
         Raises:
             OrderkitError: the broker does not let us.
@@ -210,6 +205,7 @@ class Connection:
                 future.result()
             except KafkaException as error:
                 raise OrderkitError(f"Topic {name!r} cannot be deleted: {error.args[0].str()}.") from None
+        comes_true(lambda: self.metadata().topics.keys().isdisjoint(names))
 
     def watermarks(self, topic: str, option: str = "--topic") -> dict[int, tuple[int, int]]:
         """Give the first and the next offset of each partition of `topic`; `option` as in `partitions`."""

@@ -8,17 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
 from orderkit.dead_letters.times import when
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka import Connection
+from orderkit.kafka.configs import TOPIC, read_config
 from orderkit.letter_files.copies import Bad, LetterSource, Portion
 
 TOLD = 3  # bad lines that are quoted
 DAY = 86_400_000  # ms
 NEVER = 2**63  # ms since 1970
-PATIENCE = 8.0  # seconds for a topic's settings
 
 
 @dataclass
@@ -161,10 +160,8 @@ def kept_for(connection: Connection, topic: str) -> int:
     """Say for how many ms a topic keeps records, by the time that they tell; -1 for ever, or nobody says."""
     if connection.is_embedded:
         return -1
-    admin = connection.admin()
-    (asked,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]).values()
     try:
-        told = {name: entry.value for name, entry in asked.result(PATIENCE).items()}
+        told = read_config(connection.admin(), TOPIC, topic)
     except KafkaException:  # it may not be asked
         return -1
     own = told.get("message.timestamp.type") == "CreateTime" and "delete" in told.get("cleanup.policy", "")
