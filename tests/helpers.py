@@ -196,10 +196,12 @@ class Kit:
                 errors.append(error)
 
         # An idempotent producer waits half a second for its id. The flush, which does not linger, sends a partition's
-        # records as one batch, and the embedded broker hands over a batch at a time.
+        # records as one batch, and the embedded broker hands over a batch at a time. The topic has to be known before:
+        # records that wait for it reach their partition one by one, and the flush sends what it finds.
         producer = self.connection.producer(
-            enable_idempotence=False, linger_ms=1000, message_max_bytes=16 * 1024 * 1024
+            enable_idempotence=False, linger_ms=10_000, message_max_bytes=16 * 1024 * 1024
         )
+        producer.list_topics(self.topic, timeout=20)
         for record in records:
             headers: Any = record.headers or None
             producer.produce(
