@@ -6,9 +6,9 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
-from _proof import pytest, record
+from _proof import Result, pytest, record
 
 
 @contextmanager
@@ -28,15 +28,13 @@ def main() -> int:
     parser.add_argument("--busy", action="store_true", help="every run beside such a process, not every other")
     options = parser.parse_args()
     times = options.times
-    calm, busy = [], []
+    calm, busy = list[Result](), list[Result]()
     for number in range(times):
-        if options.busy or number % 2:
-            with beside_a_busy_process():
-                busy.append(pytest("-n", "5"))
-            print(f"{number + 1} busy: {busy[-1]}", flush=True)
-        else:
-            calm.append(pytest("-n", "5"))
-            print(f"{number + 1} calm: {calm[-1]}", flush=True)
+        beside = options.busy or number % 2
+        with beside_a_busy_process() if beside else nullcontext():
+            result = pytest("-n", "5")
+        (busy if beside else calm).append(result)
+        print(f"{number + 1} {'busy' if beside else 'calm'}: {result}", flush=True)
     results = calm + busy
     green = sum(not result.failed for result in results)
     names = sorted({name for result in results for name in (*result.failed, *result.late, *result.frozen)})

@@ -33,15 +33,18 @@ class Rights:
         anything = AclOperation.ANY, AclPermissionType.ANY
         return AclBindingFilter(kind, name, ResourcePatternType.LITERAL, "User:bob", None, *anything)  # type: ignore[arg-type]  # any host
 
+    def _granted(self, kind: ResourceType, name: str) -> set[AclBinding]:
+        return set(self._admin.describe_acls(self._all_on(kind, name)).result(20))
+
     def grant(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
         """Allow operations on one topic, group or transactional id."""
         bindings = [self._binding(kind, name, operation) for operation in operations]
         for future in self._admin.create_acls(bindings).values():
             future.result(20)
-        wait_for(lambda: set(bindings) <= set(self._admin.describe_acls(self._all_on(kind, name)).result(20)))
+        wait_for(lambda: set(bindings) <= self._granted(kind, name))
 
     def take(self, kind: ResourceType, name: str) -> None:
         """Take all rights on one topic or group away."""
         for future in self._admin.delete_acls([self._all_on(kind, name)]).values():
             future.result(20)
-        wait_for(lambda: not self._admin.describe_acls(self._all_on(kind, name)).result(20))
+        wait_for(lambda: not self._granted(kind, name))

@@ -1,4 +1,4 @@
-"""Questions that are asked again: while brokers decide who has a group, and until they know of a change."""
+"""Questions that are asked again: while brokers decide who has what, and until they know of a change."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def read_config(admin: AdminClient, kind: ResourceType, name: str) -> dict[str, 
         KafkaException: the broker does not tell.
     """
     (asked,) = admin.describe_configs([ConfigResource(kind, name)], request_timeout=PATIENCE).values()
-    return {name: entry.value or "" for name, entry in asked.result().items()}
+    return {key: entry.value or "" for key, entry in asked.result().items()}
 
 
 def change_config(admin: AdminClient, kind: ResourceType, name: str, config: Mapping[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from orderkit.errors import OrderkitError, UsageError
-from orderkit.kafka.asking import comes_true
+from orderkit.kafka.asking import ask, comes_true
 from orderkit.kafka.names import (
     PARTITIONS,
     check_address,
@@ -174,15 +173,17 @@ class Connection:
         """
         for name, count in topics.items():
             check_count(f"The number of partitions of {check_topic(name)}", count, 1, PARTITIONS)
-        there = self.metadata().topics
-        missing = {name: count for name, count in topics.items() if name not in there}
+        there = self.metadata()
+        missing = {name: count for name, count in topics.items() if name not in there.topics}
+        if not missing:
+            return []
         admin = self.admin()
-        if self.is_embedded:
+        if is_mock(there):
             for name in missing:
                 admin.list_topics(topic=name, timeout=8)  # the mock creates a topic that is asked for
             return list(missing)
         new = [NewTopic(name, count, config=dict(config or {})) for name, count in missing.items()]
-        for name, future in admin.create_topics(new).items() if new else ():
+        for name, future in admin.create_topics(new).items():
             try:
                 future.result()
             except KafkaException as error:
@@ -199,8 +200,10 @@ class Connection:
         """
         for name in names:
             check_topic(name)
+        if not names:
+            return
         admin = self.admin()
-        for name, future in admin.delete_topics(list(names)).items() if names else ():
+        for name, future in admin.delete_topics(list(names)).items():
             try:
                 future.result()
             except KafkaException as error:
@@ -226,13 +229,9 @@ def is_mock(cluster: ClusterMetadata) -> bool:
 
 def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
     """Ask for a partition's ends, and again while the broker is taking it over: it has just been started, say."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            low, high = consumer.get_watermark_offsets(partition, timeout=PATIENCE)
-        except KafkaException as error:
-            if error.args[0].code() not in TAKING_OVER or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return low, high
+    low, high = ask(
+        lambda: consumer.get_watermark_offsets(partition, timeout=PATIENCE),
+        PATIENCE,
+        lambda error: error.code() in TAKING_OVER,
+    )
+    return low, high
