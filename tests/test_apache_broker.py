@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from confluent_kafka import KafkaError, Message
@@ -286,6 +288,39 @@ def test_without_a_network_the_error_is_one_line(
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", f"Fetching Apache Kafka {_jars.VERSION} (45 MB, once) ...\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_files_are_fetched_over_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library that fetches Kafka looks the server up once and greets it once, not for each file anew."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    http = pytest.importorskip("jgo.util.http")
+    greeted = []
+
+    class Files(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # a connection stays
+
+        def setup(self) -> None:
+            greeted.append(self.client_address)
+            super().setup()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_arguments: object) -> None:
+            """Keep the lines of a server off the screen."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/kafka.jar"
+        with _jars._one_connection():
+            assert [http.get(url, timeout=5).text for _file in range(3)] == ["ok"] * 3
+        assert len(greeted) == 1
+        assert http.get(url, timeout=5).text == "ok"  # afterwards each asks for itself again
+        server.shutdown()
+    assert len(greeted) == 2
 
 
 def test_the_faster_of_two_downloads_stays(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orderkit.brokers import ApacheBroker
-from orderkit.brokers._jars import _silence, cache_folder, java
+from orderkit.brokers._jars import _one_connection, _silence, cache_folder, java
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters
 from orderkit.replay.job import Replay
 
@@ -31,7 +31,7 @@ def jars(part: str) -> str:
 
     resolver = PythonResolver()
     try:
-        with _silence():
+        with _silence(), _one_connection():
             folder = cache_folder() / "interop"
             context = MavenContext(repo_cache=folder, local_repos=[], resolver=resolver, timeout=30)
             inputs, others = resolver.resolve([context.create_dependency(part)])
