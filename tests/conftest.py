@@ -13,6 +13,7 @@ from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController
 
 from orderkit.brokers import ApacheBroker
+from orderkit.brokers._ports import Ports
 from orderkit.errors import OrderkitError
 from orderkit.members import patience
 from orderkit.show import logs
@@ -124,6 +125,13 @@ def _log_lines_go_where_they_went() -> Iterator[None]:
         log.handlers[:] = handlers
         log.setLevel(level)
         log.propagate = propagate
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """Give a port that nobody has, nor is given during the test; who names it can listen there."""
+    with Ports(["free"]) as ports:
+        yield ports.numbers["free"]
 
 
 @pytest.fixture(scope="session")

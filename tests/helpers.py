@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from ctypes import CDLL, c_char_p, c_int, c_size_t, c_ssize_t, c_void_p, create_string_buffer
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from orderkit.account.state import GroupState, group_state
 from orderkit.account.tally import RETRY
 from orderkit.brokers import Broker, EmbeddedBroker, apache
 from orderkit.brokers._mock import load
+from orderkit.brokers._ports import Ports
 from orderkit.consumer import RetryingConsumer
 from orderkit.consuming.loop import Handler, accept
 from orderkit.consuming.saved import Saved
@@ -309,13 +310,16 @@ def read_to_end(terminal: int) -> bytes:
 
 def lose_port_once(monkeypatch: pytest.MonkeyPatch, taken: int, listener: str = "PLAINTEXT") -> list[object]:
     """Let the next real broker look for ports, and find one that is taken; give a list that has an item a look."""
-    free_ports, looks = apache.free_ports, list[object]()
+    looks = list[object]()
 
-    def unlucky(names: list[str]) -> dict[str, int]:
-        looks.append(names)
-        return {**free_ports(names), **({listener: taken} if len(looks) == 1 else {})}
+    class Unlucky(Ports):
+        def __init__(self, names: Collection[str], given: Mapping[str, int]) -> None:
+            super().__init__(names, given)
+            looks.append(names)
+            if len(looks) == 1:
+                self.numbers[listener] = taken
 
-    monkeypatch.setattr(apache, "free_ports", unlucky)
+    monkeypatch.setattr(apache, "Ports", Unlucky)
     return looks
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,8 @@ from typing import Any
 
 import pytest
 from helpers import PATIENCE, Late, crowd, soon
+
+from orderkit.brokers._ports import Ports
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NAME = "00_start_here.ipynb"
@@ -114,13 +115,11 @@ def lab_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     news = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false"}', "utf-8")  # or a question lies over the chart
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "orderkit", "notebook", str(folder), "--no-browser", "--port", str(port)]
-    address = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(settings)}
-    with (folder / "log").open("w") as log:
+    with Ports(["lab"]) as ports, (folder / "log").open("w") as log:
+        port = ports.numbers["lab"]
+        command = [sys.executable, "-m", "orderkit", "notebook", str(folder), "--no-browser", "--port", str(port)]
+        address = f"http://127.0.0.1:{port}"
         more = ["--", "--allow-root", *QUIET]
         server = subprocess.Popen([*command, *more], cwd=folder, env=environment, stdout=log, stderr=log)
         try:

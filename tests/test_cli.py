@@ -439,14 +439,12 @@ def test_a_port_in_use_is_said_at_once(apache: ApacheBroker) -> None:
 
 
 @pytest.mark.kafka
-def test_the_real_broker_takes_the_port_it_is_given(apache: ApacheBroker) -> None:
+def test_the_real_broker_takes_the_port_it_is_given(apache: ApacheBroker, free_port: int) -> None:
     """`broker --apache --port` serves on that port until told to stop."""
     assert apache.kind == "apache"  # it can be had here
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with running("broker", "--apache", "--port", str(port)) as process:
-        assert f"127.0.0.1:{port}" in wait_for_output(process, "Ctrl-C")
-        assert "orders-dlq" in orderkit("topics", "list", bootstrap=f"127.0.0.1:{port}").stdout
+    with running("broker", "--apache", "--port", str(free_port)) as process:
+        assert f"127.0.0.1:{free_port}" in wait_for_output(process, "Ctrl-C")
+        assert "orders-dlq" in orderkit("topics", "list", bootstrap=f"127.0.0.1:{free_port}").stdout
         process.send_signal(signal.SIGINT)
         rest_of(process, 40)
 

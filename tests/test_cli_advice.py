@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 import signal
-import socket
 
 import pytest
-from helpers import Late, take_orders
+from helpers import take_orders
 from test_cli import Run, broker, fill, here, rest_of, running, wait_for_output  # noqa: F401  fixtures
 
 from orderkit import ApacheBroker, EmbeddedBroker
@@ -81,24 +80,16 @@ def test_describe_says_how_long_records_stay(apache: ApacheBroker, here: Run) ->
     assert "keeps records for ever; cleanup by delete; 16,777,216 bytes" in letters
 
 
-def test_the_embedded_broker_is_where_it_was_asked_to_be(here: Run) -> None:  # noqa: F811
+def test_the_embedded_broker_is_where_it_was_asked_to_be(here: Run, free_port: int) -> None:  # noqa: F811
     """`orderkit broker --port` can be reached there from other terminals; a port that is taken is one line."""
-    for _ in range(3):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        with running("broker", "--port", str(port)) as process:
-            assert process.stdout is not None
-            if not process.stdout.readline().startswith("embedded broker is up"):
-                continue  # somebody was quicker
-            wait_for_output(process, "Ctrl-C ends it")
-            address = f"localhost:{port}"
-            done = here("produce", "--orders", "20", "--rate", "0", bootstrap=address)
-            assert done.stdout.startswith("20 produced, 20 acknowledged")
-            assert here("consume", "--orders", "20", bootstrap=address).stdout.startswith("20 taken = 20 averaged")
-            taken = here("broker", "--port", str(port))
-            assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
-            assert f"Port {port} cannot be used: Address already in use. Take another" in taken.stderr
-            process.send_signal(signal.SIGINT)
-            rest_of(process)
-        return
-    raise Late("no port was free for long enough")
+    with running("broker", "--port", str(free_port)) as process:
+        assert wait_for_output(process, "Ctrl-C ends it").startswith("embedded broker is up")
+        address = f"localhost:{free_port}"
+        done = here("produce", "--orders", "20", "--rate", "0", bootstrap=address)
+        assert done.stdout.startswith("20 produced, 20 acknowledged")
+        assert here("consume", "--orders", "20", bootstrap=address).stdout.startswith("20 taken = 20 averaged")
+        taken = here("broker", "--port", str(free_port))
+        assert (taken.returncode, taken.stderr.count("\n")) == (1, 1)
+        assert f"Port {free_port} cannot be used: Address already in use. Take another" in taken.stderr
+        process.send_signal(signal.SIGINT)
+        rest_of(process)

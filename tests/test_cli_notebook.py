@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -88,19 +87,16 @@ def test_options_of_jupyterlab_are_no_folder(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-def test_it_serves_the_copies_and_ends_on_a_signal(tmp_path: Path) -> None:
+def test_it_serves_the_copies_and_ends_on_a_signal(tmp_path: Path, free_port: int) -> None:
     """JupyterLab comes up on the copies, lists them, and nothing is left behind when it is asked to end."""
     if importlib.util.find_spec("jupyterlab") is None:
         pytest.skip('needs the extra: pip install "orderkit[lab]"')
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     more = ["--", "--allow-root", "--IdentityProvider.token=secret", "--ServerApp.port_retries=0"]
-    command = [sys.executable, "-m", "orderkit", "notebook", "mine", "--no-browser", "--port", str(port), *more]
+    command = [sys.executable, "-m", "orderkit", "notebook", "mine", "--no-browser", "--port", str(free_port), *more]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
     try:
-        listing = _wait_for(f"http://127.0.0.1:{port}/api/contents?token=secret", process)
+        listing = _wait_for(f"http://127.0.0.1:{free_port}/api/contents?token=secret", process)
         assert FIRST in {entry["name"] for entry in json.loads(listing)["content"]}
         assert (tmp_path / "mine" / FIRST).is_file()
         process.send_signal(signal.SIGTERM)

@@ -6,12 +6,11 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from confluent_kafka import ShareConsumer
 from helpers import PATIENCE, Late
 
 from orderkit.brokers import _jars
+from orderkit.brokers._ports import Ports
 from orderkit.cli import cli
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
@@ -217,14 +217,6 @@ def java() -> list[str]:
     return [program, "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", str(home / "jars" / "*")]
 
 
-def free_port() -> int:
-    """Find a port that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
-
-
 def properties(environment: dict[str, Any]) -> dict[str, str]:
     """Name the settings as Kafka does: `KAFKA_NODE_ID` is `node.id`."""
     return {key.removeprefix("KAFKA_").lower().replace("_", "."): str(value) for key, value in environment.items()}
@@ -261,11 +253,17 @@ def test_image_understands_the_environment(java: list[str], tmp_path: Path) -> N
 
 
 @pytest.fixture
-def broker(java: list[str], tmp_path: Path) -> Iterator[Connection]:
+def ports() -> Iterator[Mapping[str, int]]:
+    """Give a free port for each of the compose file's."""
+    with Ports(["9092", "9093", "19092"]) as here:
+        yield here.numbers
+
+
+@pytest.fixture
+def broker(java: list[str], tmp_path: Path, ports: Mapping[str, int]) -> Iterator[Connection]:
     """Start Kafka with the compose file's settings; ports, host name and folder fit this machine."""
-    ports = {inside: str(free_port()) for inside in ("9092", "9093", "19092")}
     environment = {
-        key: re.sub(r":(9092|9093|19092)\b", lambda match: ":" + ports[match[1]], str(value)).replace(
+        key: re.sub(r":(9092|9093|19092)\b", lambda match: f":{ports[match[1]]}", str(value)).replace(
             "//kafka:", "//127.0.0.1:"
         )
         for key, value in KAFKA["environment"].items()

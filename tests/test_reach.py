@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from helpers import within
 from test_cli import orderkit
 
 from orderkit.brokers import ApacheBroker, EmbeddedBroker
+from orderkit.brokers._ports import Ports
 from orderkit.doctor import examine
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection, reach
@@ -35,12 +36,6 @@ def silent() -> Iterator[tuple[str, int]]:
         yield "127.0.0.1", stranger.getsockname()[1]
 
 
-def free_port() -> int:
-    """Give a port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
-
-
 @pytest.fixture(autouse=True)
 def _nothing_reached_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "_reached", set())
@@ -52,19 +47,11 @@ def broker(apache: ApacheBroker, tmp_path_factory: pytest.TempPathFactory) -> It
     assert apache  # the session's broker decides whether there can be one at all
     folder, login = tmp_path_factory.mktemp("reach"), f'{PLAIN} username="a" password="b" user_alice="secret";'
     certificates = Certificates(folder)
-    with ExitStack() as stack:
-        for left in reversed(range(3)):  # a port that was free a moment ago may be somebody else's now
-            try:
-                running = stack.enter_context(_open(certificates, login))
-                break
-            except OrderkitError:
-                if not left:
-                    raise
+    with Ports(LISTENERS) as ports, _open(certificates, login, ports.numbers) as running:
         yield running
 
 
-def _open(certificates: Certificates, login: str) -> ApacheBroker:
-    ports = {name: free_port() for name in LISTENERS}
+def _open(certificates: Certificates, login: str, ports: Mapping[str, int]) -> ApacheBroker:
     advertised = [f"{name}://127.0.0.1:{ports[name]}" for name in LISTENERS if name != "OUT"]
     settings = {
         "ssl.keystore.type": "PEM",

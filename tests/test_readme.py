@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -103,27 +102,24 @@ def test_each_engine_does_the_same_work(tmp_path: Path) -> None:
         assert line.split()[1].replace(",", "").isdigit()
 
 
-def _two_terminals(folder: Path) -> str | None:
-    """Type the walkthrough; give what the second terminal shows, or nothing if somebody else took the port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        typed = TERMINAL_1.splitlines()[-1].replace("--port 9092", f"--port {free.getsockname()[1]}")
+def _two_terminals(folder: Path, port: int) -> str:
+    """Type the walkthrough; give what the second terminal shows."""
+    typed = TERMINAL_1.splitlines()[-1].replace("--port 9092", f"--port {port}")
     command = ["bash", "-c", f"exec {typed}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(), cwd=folder) as first:
         assert first.stdout is not None
         lines = iter(first.stdout.readline, "")
-        address = next((line.split("=")[1].strip() for line in lines if "KAFKA_BOOTSTRAP_SERVERS=" in line), None)
-        if address is None:
-            return None
+        address = next(line.split("=")[1].strip() for line in lines if "KAFKA_BOOTSTRAP_SERVERS=" in line)
         told = run(TERMINAL_2, folder, KAFKA_BOOTSTRAP_SERVERS=address)
         first.send_signal(signal.SIGINT)
         assert first.wait(20) == 0
     return told
 
 
-def test_the_walkthrough_with_terminals(tmp_path: Path) -> None:
+def test_the_walkthrough_with_terminals(tmp_path: Path, free_port: int) -> None:
     """Two terminals, typed as written, but on a port that is free here; the README's own needs no address."""
     assert LOCALHOST.endswith(":9092")
-    told = next(filter(None, (_two_terminals(tmp_path) for _ in range(3))))  # a port may be lost before it is used
+    told = _two_terminals(tmp_path, free_port)
     assert "300 produced, 300 acknowledged, 0 failed" in told
     assert told.count("every order is accounted for") == 2
     assert " 0 to go" in told

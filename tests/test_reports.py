@@ -22,7 +22,7 @@ import pytest
 from confluent_kafka import Producer
 from helpers import AT_ONCE, Background, Kit, Record, average_of, read_to_end, take_orders, wait_for, within
 from test_cli import orderkit, running, wait_for_output
-from test_reach import free_port, silent
+from test_reach import silent
 from test_refused import member
 from test_schemas import FIELDS, record
 from test_topic_logs import Cut
@@ -323,10 +323,10 @@ def test_the_longest_topic_name(apache: ApacheBroker) -> None:
     assert "249" in line
 
 
-def test_a_broker_that_is_not_there() -> None:
+def test_a_broker_that_is_not_there(free_port: int) -> None:
     """confluentinc/confluent-kafka-python#199: producing to nobody is one line that can be printed anywhere."""
     with within(20):
-        line = one_line(orderkit("produce", "--orders", "1", bootstrap=f"127.0.0.1:{free_port()}"), 1)
+        line = one_line(orderkit("produce", "--orders", "1", bootstrap=f"127.0.0.1:{free_port}"), 1)
     assert "127.0.0.1" in line
 
 
@@ -392,12 +392,11 @@ def test_an_address_that_nobody_answers() -> None:
     assert "192.0.2.1:9092" in line
 
 
-def test_one_bootstrap_server_is_down(kit: Cut) -> None:
+def test_one_bootstrap_server_is_down(kit: Cut, free_port: int) -> None:
     """seglo/kafka-lag-exporter#194: two are named, one is down: the other is used."""
     kit.send_orders(take_orders(4))
-    both = f"127.0.0.1:{free_port()},{kit.connection.bootstrap}"
     named = ["--topic", kit.topic, "--dlq-topic", kit.dead_letters, "--group", kit.group, "--idle", "3", "--json"]
-    done = orderkit("consume", *named, bootstrap=both)
+    done = orderkit("consume", *named, bootstrap=f"127.0.0.1:{free_port},{kit.connection.bootstrap}")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["averaged"] == 4
 

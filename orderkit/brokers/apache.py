@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +14,7 @@ from confluent_kafka import KafkaException
 
 from orderkit.brokers import _jars
 from orderkit.brokers._fallen import give_up
+from orderkit.brokers._ports import Ports
 from orderkit.brokers._server import PortTaken, Server
 from orderkit.brokers._settings import CONTROLLER, HOST, OURS, cluster_of, format_log, placed
 from orderkit.dead_letters import DLQ_CONFIG
@@ -96,7 +95,7 @@ class ApacheBroker:
         """
         if listener not in self._listeners:
             raise UsageError(f"There is no listener {listener!r}. Choose from: {', '.join(self._listeners)}.")
-        return f"{HOST}:{self._ports[listener]}"
+        return f"{HOST}:{self._ports.numbers[listener]}"
 
     def create_topics(self, topics: Mapping[str, int]) -> None:
         """Create topics (name to number of partitions); those that exist stay as they are. They can be used at once.
@@ -132,6 +131,7 @@ class ApacheBroker:
     def close(self) -> None:
         """End Kafka for good and remove temporary data. A second call does nothing; the program's end does it too."""
         self._end()
+        self._ports.close()
 
     def _must_be_open(self) -> None:
         if not self._end.alive:
@@ -140,9 +140,8 @@ class ApacheBroker:
     def _start_on_free_ports(self) -> None:
         temporary = self._server.temporary
         for attempt in range(1, ATTEMPTS + 1):
-            self._ports = free_ports([*self._listeners, CONTROLLER])
-            if self._port is not None:
-                self._ports[self._plain] = must_be_free(self._port)
+            given = {} if self._port is None else {self._plain: self._port}
+            self._ports = Ports([*self._listeners, CONTROLLER], given)
             try:
                 return self._start()
             except PortTaken:
@@ -153,7 +152,7 @@ class ApacheBroker:
 
     def _start(self) -> None:
         if self._server.fell:
-            give_up(self._server, self._ports[CONTROLLER])
+            give_up(self._server, self._ports.numbers[CONTROLLER])
         self._server.write(self._settings())
         self._server.launch()
         try:
@@ -181,7 +180,7 @@ class ApacheBroker:
 
     def _settings(self) -> dict[str, str]:
         data = self._server.data.name  # from its folder: a comma on the way there would divide it
-        listening = placed({**self._listeners, CONTROLLER: "PLAINTEXT"}, self._ports, data)
+        listening = placed({**self._listeners, CONTROLLER: "PLAINTEXT"}, self._ports.numbers, data)
         return {**listening, "inter.broker.listener.name": self._plain, **self._properties}
 
     def __enter__(self) -> Self:
@@ -214,24 +213,3 @@ def _checked(listeners: Mapping[str, str]) -> dict[str, str]:
         if protocol not in PROTOCOLS or name == CONTROLLER:
             raise UsageError(f"Listener {name}: {protocol} cannot be. Protocols are {', '.join(PROTOCOLS)}.")
     return dict(listeners) if "PLAINTEXT" in listeners.values() else {"PLAINTEXT": "PLAINTEXT", **listeners}
-
-
-def free_ports(names: Collection[str]) -> dict[str, int]:
-    """Find a free port for each name. All are held at once, so that none is found twice."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server((HOST, 0))) for _ in names]
-        return {name: found.getsockname()[1] for name, found in zip(names, sockets, strict=True)}
-
-
-def must_be_free(port: int) -> int:
-    """Give `port` back if nobody has it; Java would take half a minute to say so, and less clearly.
-
-    Raises:
-        OrderkitError: it is taken, or is no port.
-    """
-    try:
-        socket.create_server((HOST, port)).close()
-    except (OSError, OverflowError) as error:
-        told = (getattr(error, "strerror", None) or "a port is a number from 1 to 65535").partition(" (")[0]
-        raise OrderkitError(f"Port {port} cannot be used: {told}. Take another, or stop what has it.") from None
-    return port

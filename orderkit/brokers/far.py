@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
+from orderkit.brokers._ports import Ports
 from orderkit.brokers._settings import HOST
-from orderkit.brokers.apache import ApacheBroker, free_ports
+from orderkit.brokers.apache import ApacheBroker
 from orderkit.brokers.proxy import Proxy
 from orderkit.errors import OrderkitError
 from orderkit.kafka import Connection
@@ -31,16 +32,15 @@ class FarBroker:
 
     def __init__(self, clients: Mapping[str, str] | None = None, *, quiet: bool = False) -> None:
         self.network = Proxy()
-        port = free_ports(["PLAINTEXT"])["PLAINTEXT"]
-        addresses = f"PLAINTEXT://{HOST}:{port},FAR://{HOST}:{self.network.port}"
         try:
-            self.broker = ApacheBroker(
-                {},
-                port=port,
-                listeners={"PLAINTEXT": "PLAINTEXT", "FAR": "PLAINTEXT"},
-                properties={"advertised.listeners": addresses},
-                quiet=quiet,
-            )
+            with Ports(["near"]) as ports:  # the broker has to know where it is before it is there
+                self.broker = ApacheBroker(
+                    {},
+                    port=(near := ports.numbers["near"]),
+                    listeners={"PLAINTEXT": "PLAINTEXT", "FAR": "PLAINTEXT"},
+                    properties={"advertised.listeners": f"PLAINTEXT://{HOST}:{near},FAR://{HOST}:{self.network.port}"},
+                    quiet=quiet,
+                )
         except OrderkitError:
             self.network.close()
             raise

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from orderkit.brokers import ApacheBroker, Broker, EmbeddedBroker
+from orderkit.brokers._ports import Ports
 from orderkit.brokers._settings import HOST
-from orderkit.brokers.apache import must_be_free
 from orderkit.brokers.proxy import Proxy
 from orderkit.cli.options import topic_options
 from orderkit.cli.signals import stop_on_signal
@@ -53,7 +53,7 @@ def _open(stack: ExitStack, topics: dict[str, int], options: dict[str, Any]) -> 
     if options["folder"] is not None:
         raise UsageError("--folder goes with --apache; the embedded broker keeps nothing.")
     if port is not None:
-        must_be_free(port)
+        stack.enter_context(Ports(["ours"], {"ours": port}))
     embedded = stack.enter_context(EmbeddedBroker(topics))
     if port is None:
         return embedded, embedded.bootstrap
