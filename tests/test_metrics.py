@@ -231,24 +231,25 @@ def test_an_unknown_page_names_those_there_are() -> None:
     assert json.loads(text)["pages"] == ["/metrics", "/healthz"]
 
 
-def test_a_port_in_use_is_one_clear_line() -> None:
+def test_a_port_in_use_is_one_clear_line(free_port: int) -> None:
     """The second server on a port is refused by name; closing the first gives the port back."""
     consumer = Kit().consumer()
-    with MetricsServer(consumer) as first:
-        port = int(first.url.rpartition(":")[2])
-        with pytest.raises(OrderkitError, match=rf"127\.0\.0\.1:{port}: .*Name another port"):
-            MetricsServer(consumer, port)
-    MetricsServer(consumer, port).close()
+    with (
+        MetricsServer(consumer, free_port),
+        pytest.raises(OrderkitError, match=rf"127\.0\.0\.1:{free_port}: .*Name another port"),
+    ):
+        MetricsServer(consumer, free_port)
+    MetricsServer(consumer, free_port).close()
 
 
 def test_a_server_leaves_nothing_behind() -> None:
     """Closing ends its threads."""
     consumer = Kit().consumer()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(3):
         with MetricsServer(consumer) as server:
             scrape(server)
-    wait_for(lambda: threading.active_count() == before)
+    wait_for(lambda: set(threading.enumerate()) <= before)
 
 
 def consume(*arguments: str, prelude: str = "") -> subprocess.CompletedProcess[str]:
