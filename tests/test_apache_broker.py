@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from helpers import lose_port_once, wait_for
 
-from orderkit.brokers import ApacheBroker, Broker, _jars
+from orderkit.brokers import ApacheBroker, Broker, _jars, _maven
 from orderkit.brokers._fallen import GIVEN_UP
 from orderkit.brokers._server import PortTaken, Server
 from orderkit.errors import OrderkitError, UsageError
@@ -315,7 +315,7 @@ def test_all_files_are_fetched_over_one_connection(monkeypatch: pytest.MonkeyPat
     with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/kafka.jar"
-        with _jars._one_connection():
+        with _maven._one_connection():
             assert [http.get(url, timeout=5).text for _file in range(3)] == ["ok"] * 3
         assert len(greeted) == 1
         assert http.get(url, timeout=5).text == "ok"  # afterwards each asks for itself again

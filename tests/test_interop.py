@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from orderkit.brokers import ApacheBroker
-from orderkit.brokers._jars import _one_connection, _silence, cache_folder, java
+from orderkit.brokers._jars import cache_folder, java
+from orderkit.brokers._maven import FAILURES, resolve, silence
 from orderkit.dead_letters import DeadLetterRecord, read_dead_letters
 from orderkit.replay.job import Replay
 
@@ -27,16 +28,10 @@ pytestmark = [pytest.mark.campaign, pytest.mark.kafka]
 @cache
 def jars(part: str) -> str:
     """Give the class path of a Maven artifact and what it needs; fetched once, kept in the kit's cache folder."""
-    from jgo.maven import MavenContext, PythonResolver
-
-    resolver = PythonResolver()
     try:
-        with _silence(), _one_connection():
-            folder = cache_folder() / "interop"
-            context = MavenContext(repo_cache=folder, local_repos=[], resolver=resolver, timeout=30)
-            inputs, others = resolver.resolve([context.create_dependency(part)])
-            found = [dependency.artifact.resolve() for dependency in (*inputs, *others)]
-    except (RuntimeError, AssertionError, OSError) as error:
+        with silence():
+            found = resolve([part], cache_folder() / "interop")
+    except FAILURES as error:
         if os.environ.get("ORDERKIT_REQUIRE_KAFKA") == "1":
             raise
         pytest.skip(f"{part} cannot be fetched: {error}")

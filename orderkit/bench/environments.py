@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orderkit.bench.contenders import Entry
-from orderkit.brokers import _jars
+from orderkit.brokers import _jars, _maven
 from orderkit.errors import OrderkitError
 
 PEERS = Path(__file__).parent / "peers"
@@ -91,17 +91,12 @@ def _install_java(home: Path, needs: tuple[str, ...]) -> None:
 
 def _fetch_jars(parts: tuple[str, ...], jars: Path) -> None:
     """Fetch jars and what they need from Maven Central."""
-    try:
-        from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  slow, and only needed once
-    except ImportError:
-        raise Missing(_jars.EXTRA) from None
-    resolver = PythonResolver()
     with tempfile.TemporaryDirectory(prefix="orderkit-maven-") as work:
-        context = MavenContext(repo_cache=Path(work), local_repos=[], resolver=resolver, timeout=30)
         try:
-            inputs, others = resolver.resolve([context.create_dependency(part) for part in parts])
-            found = [dependency.artifact.resolve() for dependency in (*inputs, *others)]
-        except (RuntimeError, AssertionError, OSError) as error:  # what jgo and its HTTP client raise
+            found = _maven.resolve(parts, Path(work))
+        except ImportError:
+            raise Missing(_jars.EXTRA) from None
+        except _maven.FAILURES as error:
             raise Missing(f"{parts[0]} cannot be fetched from Maven Central ({type(error).__name__})") from None
         jars.mkdir()
         for path in found:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import codecs
 import locale
-import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path
 
+from orderkit.brokers._maven import FAILURES, Advance, resolve, silence
 from orderkit.errors import OrderkitError, UsageError
 from orderkit.kafka.properties import bare
 
@@ -27,8 +25,6 @@ PARTS = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.3
 WHOLE = Path("template", "meta.properties")  # without it there is nothing to start from
 TITLE = f"Fetching Apache Kafka {VERSION}"
 EXTRA = 'A real broker needs the extra: pip install "orderkit[kafka]" (or use EmbeddedBroker, which needs nothing).'
-
-Advance = Callable[[int], None]
 
 
 # The machine's own options for Java: two collectors, say, and Java does not start. What Kafka needs is on its command
@@ -126,19 +122,15 @@ def _move(made: Path, home: Path) -> None:
 
 
 def _fetch(maven: Path, jars: Path, quiet: bool) -> None:
-    with _silence() as warned:
+    with silence() as warned:
         try:
-            from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  slow, and only needed once
+            import jgo.maven  # noqa: F401, PLC0415  slow, and only needed once
         except ImportError:
             raise OrderkitError(EXTRA) from None
         try:
-            with _progress(quiet) as advance, _one_connection():
-                resolver = PythonResolver(progress_callback=_reporter(advance))
-                context = MavenContext(repo_cache=maven, local_repos=[], resolver=resolver, timeout=30)
-                wanted = [context.create_dependency(part) for part in PARTS]
-                inputs, others = resolver.resolve(wanted)
-                found = [dependency.artifact.resolve() for dependency in (*inputs, *others)]
-        except (RuntimeError, AssertionError, OSError) as error:  # what jgo and its HTTP client raise
+            with _progress(quiet) as advance:
+                found = resolve(PARTS, maven, advance)
+        except FAILURES as error:
             raise OrderkitError(
                 f"Apache Kafka {VERSION} cannot be fetched from Maven Central ({type(error).__name__}). "
                 "Check the network (and HTTPS_PROXY), or use EmbeddedBroker, which needs none."
@@ -172,46 +164,6 @@ def _format(home: Path) -> None:
 
 
 @contextmanager
-def _one_connection() -> Iterator[None]:
-    """Let the fetching library ask for all its files over one connection.
-
-    It would look Maven Central up and shake hands anew for each of 250 files: measured 22 s instead of 1 s, and three
-    minutes beside four others, because name servers answer only so many questions a second.
-    """
-    import requests  # noqa: PLC0415  the library's own HTTP client
-
-    anew = requests.request
-    with requests.Session() as session:
-        again = requests.adapters.HTTPAdapter(max_retries=1)  # a server may close what was idle for a moment
-        session.mount("http://", again)
-        session.mount("https://", again)
-        requests.request = session.request
-        try:
-            yield
-        finally:
-            requests.request = anew
-
-
-@contextmanager
-def _silence() -> Iterator[list[str]]:
-    """Keep the fetching library's log lines and warnings from the reader's screen; collect the lines."""
-    lines: list[str] = []
-    collector = logging.Handler(logging.WARNING)
-    collector.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    library = logging.getLogger("jgo")
-    passed_on = library.propagate
-    library.addHandler(collector)
-    library.propagate = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield lines
-    finally:
-        library.removeHandler(collector)
-        library.propagate = passed_on
-
-
-@contextmanager
 def _progress(quiet: bool) -> Iterator[Advance]:
     """Show bytes as they arrive on a terminal; elsewhere say one line."""
     if quiet or not sys.stderr.isatty():
@@ -226,11 +178,3 @@ def _progress(quiet: bool) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{TITLE} (once)", total=SIZE)
         yield lambda count: bar.advance(task, count)
-
-
-def _reporter(advance: Advance) -> Callable[[str, int], Any]:
-    @contextmanager
-    def report(_name: str, _size: int) -> Iterator[Advance]:
-        yield advance
-
-    return report

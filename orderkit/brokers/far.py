@@ -34,9 +34,10 @@ class FarBroker:
         self.network = Proxy()
         try:
             with Ports(["near"]) as ports:  # the broker has to know where it is before it is there
+                near = ports.numbers["near"]
                 self.broker = ApacheBroker(
                     {},
-                    port=(near := ports.numbers["near"]),
+                    port=near,
                     listeners={"PLAINTEXT": "PLAINTEXT", "FAR": "PLAINTEXT"},
                     properties={"advertised.listeners": f"PLAINTEXT://{HOST}:{near},FAR://{HOST}:{self.network.port}"},
                     quiet=quiet,
